@@ -1,0 +1,135 @@
+"""The long-lived parts of the system: which there are, which are wanted, starting, stopping and judging them.
+
+A component runs when it holds its pid file (see `pidfile`), whoever started it. What it prints is appended to
+`logs/<component>.out`; whoever stops one on purpose appends that too, so an ended component whose output does not
+end with that line crashed, and its last lines say how. Nothing here lives on after a start: a crash of the starter
+leaves the component running or not, as `status` tells.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from tmux_orchestrator.ground import clock, files, pidfile
+from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground.errors import SystemFailure, UnavailableError
+from tmux_orchestrator.ground.output import clean
+from tmux_orchestrator.ground.paths import CODE, Home
+
+# In the order of starting: what acts on messages is there before what writes them.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "broker": ("orc-broker",),
+    "state_updater": ("orc-state", "--follow"),
+    "monitor": ("orc-monitor",),
+    "team": ("orc-team",),
+    "dashboard": ("orc-dashboard",),
+    "metrics": ("orc-metrics",),
+    "bridge": ("orc-bridge",),
+}
+_PATIENCE = 20.0  # seconds from the start of a component until it holds its pid file
+_STOPPED = "stopped on request"
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def exists(name: str) -> bool:
+    """Is the component's command part of this installation?"""
+    return os.access(f"{CODE}/bin/{COMMANDS[name][0]}", os.X_OK)
+
+
+def wanted(settings: Config) -> list[str]:
+    """The components that the configuration asks for, in the order of starting."""
+    names = [name for name in COMMANDS if settings.get("components." + name) and exists(name)]
+    return names if settings.get("monitoring.enabled") else [name for name in names if name != "monitor"]
+
+
+def start(home: Home, name: str) -> tuple[int, bool]:
+    """Start the component in the background: its pid, and whether it was this call that started it.
+
+    Raises UnavailableError when it ends at once, or does not come up.
+    """
+    pid = pidfile.running(home, name)
+    if pid is not None:
+        return pid, False
+    child = _spawn(home, name)
+    end = time.monotonic() + _PATIENCE
+    while child.poll() is None and time.monotonic() < end:
+        pid = pidfile.running(home, name)
+        if pid is not None:
+            return pid, pid == child.pid
+        time.sleep(0.005)
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+        raise UnavailableError(f"{name} did not come up in {_PATIENCE:.0f} s: see {home.out_file(name)}")
+    pid = pidfile.running(home, name)
+    if pid is not None:  # another start won
+        return pid, False
+    raise UnavailableError(f"{name} ended at once with {child.returncode}: see {home.out_file(name)}")
+
+
+def _spawn(home: Home, name: str) -> subprocess.Popen[bytes]:
+    """The component as the leader of a session of its own: no terminal's end or Ctrl-C reaches it."""
+    command, *words = COMMANDS[name]
+    out = _open_out(home, name)
+    try:
+        return subprocess.Popen(
+            [f"{CODE}/bin/{command}", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=home.root,
+            env=os.environ | {"ORC_HOME": home.root},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UnavailableError(f"cannot start {command}: {error.strerror}: run make setup") from None
+    finally:
+        os.close(out)
+
+
+def _open_out(home: Home, name: str) -> int:
+    files.make_dir(home.logs)
+    try:
+        if name == "broker" and not os.path.lexists(home.logs + "/daemon.log"):
+            os.symlink("broker.out", home.logs + "/daemon.log")
+        return os.open(home.out_file(name), _APPEND, 0o600)
+    except OSError as error:
+        raise SystemFailure(f"cannot write {home.out_file(name)}: {error.strerror}") from None
+
+
+def stop(home: Home, name: str) -> bool:
+    """End the component: SIGTERM, SIGKILL after 10 s. False when it did not run."""
+    if not pidfile.stop(home, name):
+        return False
+    out = _open_out(home, name)
+    try:
+        files.write_all(out, f"{clock.stamp(clock.now_ns())} INFO {name}: {_STOPPED}\n".encode())
+    finally:
+        os.close(out)
+    return True
+
+
+def since(home: Home, name: str) -> str:
+    """When the component that runs now took its pid file."""
+    return clock.stamp(os.stat(home.pid_file(name)).st_mtime_ns)
+
+
+def last_lines(home: Home, name: str, count: int = 10) -> list[str]:
+    """The end of the component's output, fit for a terminal."""
+    try:
+        with open(home.out_file(name), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return []
+    return [clean(line, keep="\t") for line in lines if line.strip()][-count:]
+
+
+def crash(home: Home, name: str) -> list[str]:
+    """The last lines of a component that was started, runs no more, and was not stopped; else none."""
+    if pidfile.running(home, name) is not None:
+        return []
+    lines = last_lines(home, name)
+    return [] if lines and lines[-1].endswith(f" {name}: {_STOPPED}") else lines

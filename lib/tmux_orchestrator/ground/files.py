@@ -1,0 +1,106 @@
+"""Files and folders that are private to the user and never half written.
+
+A folder is 0700 and a file 0600 whatever the umask. State is replaced as a whole: temporary file, fsync,
+rename, fsync of the folder; a crash leaves the old state or the new. Links are never followed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure
+
+
+def make_dir(path: str) -> None:
+    """Make the folder and those above it, private to the user. Raises NotPermitted for somebody else's."""
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+    except FileExistsError:
+        check_private(path)
+    except FileNotFoundError:
+        make_dir(os.path.dirname(path))
+        make_dir(path)
+    except OSError as error:
+        raise SystemFailure(f"cannot make {path}: {error.strerror}") from None
+
+
+def check_private(path: str) -> None:
+    """Raises NotPermitted if another user owns the folder or could write into it."""
+    found = os.stat(path)
+    if found.st_uid not in (os.geteuid(), 0):
+        raise NotPermitted(f"{path} belongs to another user: choose another ORC_HOME")
+    if found.st_mode & 0o022 and not found.st_mode & 0o1000:
+        raise NotPermitted(f"{path} can be written by others: run chmod go-w {path}")
+
+
+def read(path: str, limit: int = 1 << 24) -> bytes | None:
+    """The whole file; None where there is none. Raises DataError when it is larger than `limit` bytes."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SystemFailure(f"cannot read {path}: {error.strerror}") from None
+    try:
+        if os.fstat(fd).st_size > limit:
+            raise DataError(f"{path} is larger than {limit} bytes: move it away")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_dir(path: str) -> None:
+    """Make the names in a folder survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes, sync: bool = True) -> None:
+    """Put `data` in place of the file, as a whole or not at all. Raises SystemFailure.
+
+    `sync=False` is for what can be rebuilt: it survives kill -9, not a power cut.
+    """
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            fd = os.open(temporary, flags, 0o600)
+        except FileNotFoundError:
+            make_dir(os.path.dirname(path))
+            fd = os.open(temporary, flags, 0o600)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+        if sync:
+            sync_dir(os.path.dirname(path))
+    except OSError as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise SystemFailure(f"cannot write {path}: {error.strerror}") from None
+
+
+def append(path: str, data: bytes) -> None:
+    """Add to a private file, without waiting for the disk. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)

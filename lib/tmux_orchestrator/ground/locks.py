@@ -1,0 +1,127 @@
+"""One lock for all: flock on a file that is never unlinked.
+
+The kernel queues the waiters, so nobody starves, and frees the lock when its holder dies. flock(1) and the
+`filelock` package take the same lock, so shell scripts can join in. After locking, the path is checked to
+lead to the same inode still: somebody may have deleted or replaced the file while we waited.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import fcntl
+import os
+import time
+
+from tmux_orchestrator.ground.errors import SystemFailure, TryLater
+from tmux_orchestrator.ground.files import make_dir
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
+
+
+class _Alarm(Exception):
+    pass
+
+
+def _on_alarm(number: int, frame: object) -> None:
+    raise _Alarm
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, _FLAGS, 0o600)
+    except FileNotFoundError:
+        make_dir(os.path.dirname(path))
+        return os.open(path, _FLAGS, 0o600)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError as error:
+        if error.errno not in _BUSY:
+            raise
+        return False
+
+
+def _wait(fd: int, seconds: float) -> bool:
+    """Join the kernel's queue for at most `seconds`."""
+    try:
+        before = _signal.signal(_signal.SIGALRM, _on_alarm)
+    except ValueError:  # not the main thread, where no alarm can be set: ask every millisecond
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if _try(fd):
+                return True
+            time.sleep(0.001)
+        return False
+    try:
+        _signal.setitimer(_signal.ITIMER_REAL, seconds)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        return True
+    except _Alarm:
+        return False
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.signal(_signal.SIGALRM, before)
+
+
+class Lock:
+    """An exclusive lock on `path`, waited for at most `timeout` seconds (0: not at all).
+
+    Keeps its file open between uses. Raises TryLater when it is not to be had, SystemFailure when the
+    system refuses.
+    """
+
+    __slots__ = ("fd", "held", "path", "timeout")
+
+    def __init__(self, path: str, timeout: float = 5.0) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.fd = -1
+        self.held = False
+
+    def acquire(self) -> int:
+        """Take the lock; the descriptor of the lock file."""
+        end = 0.0
+        try:
+            while True:
+                if self.fd < 0:
+                    self.fd = _open(self.path)
+                if not _try(self.fd):
+                    end = end or time.monotonic() + self.timeout
+                    left = end - time.monotonic()
+                    if left <= 0 or not _wait(self.fd, left):
+                        raise TryLater(f"{self.path} is locked by another process: try again")
+                if self._same():
+                    self.held = True
+                    return self.fd
+                self.close()
+        except OSError as error:
+            raise SystemFailure(f"cannot lock {self.path}: {error.strerror}") from None
+
+    def _same(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        self.held = False
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self.held = False
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,56 @@
+"""Processes as the kernel knows them: a pid counts only together with its start time.
+
+Pids are reused; (pid, start time) within one boot is not. Everything is read from /proc, and a process that is
+gone is None, never an error.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; the name before them may hold anything."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 4096).decode("ascii", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = text[text.rfind(")") + 2 :].split()
+    return fields if len(fields) > 19 else None
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot; None if there is no such live process."""
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX":
+        return None
+    return int(fields[19])
+
+
+def alive(pid: int, start: int) -> bool:
+    """Is this very process (not a later one with its number) alive?"""
+    return start_time(pid) == start
+
+
+def ancestors(pid: int) -> list[int]:
+    """The process and those above it, up to the first of the system."""
+    line: list[int] = []
+    while pid > 0 and len(line) < 64:
+        fields = _stat(pid)
+        if fields is None:
+            break
+        line.append(pid)
+        pid = int(fields[1])
+    return line
+
+
+def has_terminal(pid: int) -> bool:
+    """Has the process a controlling terminal?"""
+    fields = _stat(pid)
+    return fields is not None and fields[4] != "0"
