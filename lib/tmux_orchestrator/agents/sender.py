@@ -1,0 +1,44 @@
+"""Who publishes, as far as it can be established.
+
+Only ancestry counts: a process below a registered agent's process is that agent. Everything else is a claim, and
+`verified` is false. It is a label, not a wall: agents of one Unix user can all write the log.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tmux_orchestrator.agents import registry
+from tmux_orchestrator.ground import proc
+from tmux_orchestrator.ground.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
+    """The source of an event that this process publishes; `claimed` is what --from says."""
+    if claimed is not None and not (0 < len(claimed) <= 128 and claimed.isprintable()):
+        raise UsageError("--from is not a line of 1 to 128 characters: shorten or clean it")
+    caller = registry.caller(agents)
+    host = os.uname().nodename
+    if caller is not None and claimed in (None, caller.name, caller.key):
+        kind = "pm" if caller.role == "pm" else "agent"
+        return {"type": kind, "identifier": caller.name, "session": caller.session, "host": host, "verified": True}
+    if claimed is not None:
+        kind = "agent"
+    else:
+        kind = "human" if proc.has_terminal(os.getpid()) else "cron"
+    session, _, name = (claimed or user_name()).rpartition(":")
+    return {"type": kind, "identifier": name, "session": session or None, "host": host, "verified": False}
+
+
+def user_name() -> str:
+    """The name of the user that this process runs as."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

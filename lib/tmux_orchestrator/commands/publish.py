@@ -1,0 +1,295 @@
+"""orc-publish: append events to the log. Exit 0 means on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tmux_orchestrator.agents import address, registry, sender
+from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import Log
+from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Event = dict[str, Any]
+
+USAGE = """\
+usage: orc-publish [options] MESSAGE...        the words are joined by spaces
+       COMMAND | orc-publish [options] [-]     standard input is the message
+
+Appends an event to the log and prints its id. The broker types it to its targets; without
+a target or group it is kept for whoever reads the log.
+
+  -t, --to TARGET...      an agent, session:name, session:window[.pane], %pane, @role or @all
+  -g, --group GROUP...    everybody in a group
+  -p, --priority LEVEL    critical, high, normal or low (default normal)
+  --type TYPE             what kind of event (default message)
+  --category WORD         what it is about
+  --tag TAG...            a word to find it by
+  --subject LINE          a headline before the body
+  --context JSON          an object for programs
+  --requires-ack          repeat, then escalate, until somebody acknowledges it
+  --correlation-id ID     what belongs together
+  --reply-to ID           the event that this answers
+  --supersede KEY         replaces your waiting message with the same key
+  --ttl DURATION          typed within this time or not at all
+  --at TIME               not typed before this time
+  --in DURATION           not typed before this much time has passed
+  --from NAME             who says it; shown as unverified unless you are that agent
+  --id ID                 an id of your own; the same id within 7 days is stored once
+  --queue                 the target may register later
+  --wait[=STAGE]          wait until it is typed, confirmed (default) or acked
+  --timeout DURATION      how long to wait (default 60s)
+  --lines                 each line of standard input is a message
+  --jsonl                 each line of standard input is an event
+  --file FILE             the message is in a file
+
+examples:
+  orc-publish -t pm -p high "the build is red"
+  make 2>&1 | tail -n 20 | orc-publish -t backend --subject "make failed"
+"""
+
+STAGES = ("typed", "confirmed", "acked")
+
+
+def main(argv: list[str]) -> int:
+    given = options.parse(USAGE, argv)
+    home = paths.find_home()
+    settings = config.load(home)
+    clock.use_zone(settings.get("events.timezone"))
+    agents = registry.load(home)
+    stage = _stage(given)
+    draft = _draft(given, home, agents)
+    log = Log(home, durable=settings.get("events.durability") == "disk")
+    if given.lines or given.jsonl:
+        if given.wait is not None:
+            raise errors.UsageError("--wait is for one message: leave it out, or publish one")
+        return _publish_stream(log, draft, _parser(given, agents), _origin(given.file))
+    made = draft(_body(given))
+    if stage is None:
+        print(log.append([made])[0])
+        return errors.OK
+    return _publish_and_wait(home, log, made, stage, _seconds(given.timeout or "60s"))
+
+
+def _publish_and_wait(home: paths.Home, log: Log, made: Event, stage: str, seconds: float) -> int:
+    from tmux_orchestrator.delivery import receipt
+    from tmux_orchestrator.eventlog import follow
+    from tmux_orchestrator.ground import pidfile
+
+    place = follow.end_of_log(home)
+    event_id = log.append([made])[0]
+    print(event_id, flush=True)
+    if pidfile.running(home, "broker") is None:
+        raise errors.UnavailableError("published, but no broker runs that could type it: orchestrator_manager.sh start")
+    return receipt.wait(home, place, event_id, stage, seconds)
+
+
+def _stage(given: options.Options) -> str | None:
+    if given.wait is None:
+        return None
+    if given.wait not in ("", *STAGES):
+        raise errors.UsageError(f"--wait={given.wait} is none of {', '.join(STAGES)}: correct it")
+    if not (given.to or given.group):
+        raise errors.UsageError("--wait needs somebody to wait for: say -t TARGET")
+    return given.wait or "confirmed"
+
+
+def _seconds(text: str) -> float:
+    from tmux_orchestrator.ground import times
+
+    return times.parse_duration(text)
+
+
+def _times(given: options.Options) -> tuple[str | None, str | None]:
+    """(not_before, expires) as stamps."""
+    if not (given.at or given.ttl or getattr(given, "in")):
+        return None, None
+    from tmux_orchestrator.ground import times
+
+    now = start = clock.now_ns()
+    if given.at and getattr(given, "in"):
+        raise errors.UsageError("--at and --in say the same thing: give one")
+    if given.at:
+        start = times.parse_time(given.at, now)
+    elif getattr(given, "in"):
+        start = now + int(times.parse_duration(getattr(given, "in")) * 1e9)
+    ends = clock.stamp(start + int(times.parse_duration(given.ttl) * 1e9)) if given.ttl else None
+    return clock.stamp(start) if start != now else None, ends
+
+
+def _context(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        value = fastjson.loads(text)
+    except ValueError as error:
+        raise errors.DataError(f"--context is not JSON ({error}): give it an object") from None
+    if not isinstance(value, dict):
+        raise errors.DataError('--context is not an object: write it as {"key": "value"}')
+    return value
+
+
+def _answered(home: paths.Home, given: options.Options) -> tuple[str | None, str | None, int]:
+    """(reply_to, correlation id, hops): an answer counts one hop more than what it answers."""
+    if given.reply_to is None:
+        return None, given.correlation_id, 0
+    from tmux_orchestrator.eventlog import reader
+
+    asked = reader.find(home, given.reply_to)
+    if asked is None:
+        raise errors.UsageError(f"no event is called {given.reply_to!r}: see orc-read -n 20")
+    metadata = asked.get("metadata") or {}
+    return asked["id"], given.correlation_id or metadata.get("correlation_id"), int(metadata.get("hops") or 0) + 1
+
+
+def _draft(given: options.Options, home: paths.Home, agents: list[registry.Agent]) -> Callable[[str], Event]:
+    """A function that makes the event of one body; everything else is checked once, here."""
+    source = sender.source(agents, getattr(given, "from"))
+    targets = [address.canonical(agents, target, source["session"], given.queue) for target in given.to]
+    not_before, expires = _times(given)
+    reply_to, correlation_id, hops = _answered(home, given)
+    context = _context(given.context)
+
+    def draft(body: str) -> Event:
+        made = event.build(
+            body,
+            source,
+            targets=targets,
+            groups=given.group,
+            type=given.type or "message",
+            category=given.category,
+            priority=given.priority,
+            subject=given.subject,
+            context=context,
+            requires_ack=given.requires_ack,
+            tags=given.tag,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            supersedes=given.supersede,
+            not_before=not_before,
+            expires=expires,
+            hops=hops,
+            queue=given.queue,
+        )
+        if given.id is not None:
+            made["id"] = given.id
+        return made
+
+    return draft
+
+
+def _utf8(data: bytes, what: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise errors.DataError(f"{what} is not UTF-8: convert it, with iconv for example") from None
+
+
+def _origin(path: str | None) -> int:
+    if path is None or path == "-":
+        return 0
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise errors.UsageError(f"cannot read {path!r} ({error.strerror}): name a file that can be read") from None
+
+
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while block := os.read(fd, 65536):
+        data += block
+        if len(data) > event.MAX_LINE:
+            raise errors.DataError(f"the message is larger than {event.MAX_LINE // 1024} KiB: name the file instead")
+    return data
+
+
+def _body(given: options.Options) -> str:
+    """The one message: the words, else the file, else standard input."""
+    if given.args and given.args != ["-"]:
+        if given.file:
+            raise errors.UsageError("the message is given twice, as words and as --file: give one")
+        return _utf8(os.fsencode(" ".join(given.args)), "the message")
+    if not given.args and given.file is None and os.isatty(0):
+        raise errors.UsageError("there is no message: give it as words, or pipe it in")
+    return _utf8(_read_all(_origin(given.file)), "the message").removesuffix("\n")
+
+
+def _parser(given: options.Options, agents: list[registry.Agent]) -> Callable[[bytes, Callable[[str], Event]], Event]:
+    """How a line of a stream becomes an event. Raises DataError."""
+
+    def from_line(line: bytes, draft: Callable[[str], Event]) -> Event:
+        return event.check(draft(_utf8(line, "the line")))
+
+    def from_json(line: bytes, draft: Callable[[str], Event]) -> Event:
+        try:
+            found = fastjson.loads(line)
+        except ValueError as error:
+            raise errors.DataError(f"not JSON ({error}): write one event a line") from None
+        event.check(found)
+        blank = draft("-")
+        claimed, found["source"] = found["source"], dict(blank["source"])
+        if claimed.get("identifier") not in (None, found["source"]["identifier"]):
+            found["source"] |= {**claimed, "verified": False}
+        if not (found["to"]["targets"] or found["to"]["groups"]):
+            found["to"] = blank["to"]
+        else:
+            session = found["source"].get("session")
+            wanted = found["to"]["targets"]
+            found["to"]["targets"] = [address.canonical(agents, target, session, given.queue) for target in wanted]
+        return event.check(_filled(found, blank))
+
+    return from_json if given.jsonl else from_line
+
+
+def _filled(found: Event, blank: Event) -> Event:
+    """The event with every field that ours have; what it brings itself stays."""
+    for name, default in blank.items():
+        if isinstance(default, dict):
+            found[name] = _filled(found.get(name) or {}, default)
+        elif name not in found:
+            found[name] = default
+    return found
+
+
+def _groups(fd: int) -> Iterator[list[bytes]]:
+    """The lines of a stream in groups: what one read brought, so that a live pipe does not wait."""
+    kept = b""
+    while block := os.read(fd, 1 << 16):
+        kept += block
+        lines = kept.split(b"\n")
+        kept = lines.pop()
+        if len(kept) > 2 * event.MAX_LINE:  # a line that can only be refused is not collected for ever
+            kept = kept[: event.MAX_LINE + 1]
+        if lines:
+            yield lines
+    if kept:
+        yield [kept]
+
+
+def _publish_stream(
+    log: Log,
+    draft: Callable[[str], Event],
+    parse: Callable[[bytes, Callable[[str], Event]], Event],
+    fd: int,
+) -> int:
+    """Publish line after line, in order, a group at a time; a bad line is told and left out."""
+    code, number = errors.OK, 0
+    for group in _groups(fd):
+        events = []
+        for line in group:
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                events.append(parse(line, draft))
+            except (errors.DataError, errors.UsageError) as error:
+                print(f"orc-publish: line {number}: {error}", file=sys.stderr)
+                code = errors.DATA
+        if events:
+            print("\n".join(log.append(events)), flush=True)
+    return code
