@@ -1,0 +1,188 @@
+"""Starting, restarting and stopping agents that are their pane's own process.
+
+Under the agent's start lock: write the launch file, have tmux start the launcher, mark the pane, register, let the
+lock go. Only then does the launcher become the agent (see `launch`), so whatever reads a keyboard is registered.
+An agent that has ended keeps its pane, which says so, and comes back in the same pane. An agent is ended through
+its pidfd, after its start time was checked: never a later process with its number.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmux_orchestrator.agents import launch, places, registry, roster, windows
+from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.ground import clock, proc
+from tmux_orchestrator.ground.errors import OrcError, SystemFailure, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from tmux_orchestrator.ground.paths import Home
+    from tmux_orchestrator.ground.tmux import Tmux
+
+RESTART = ("never", "crash", "always")
+GRACE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What somebody asked `orc-run` for. `window` is "" for a new one of the agent's name."""
+
+    name: str
+    session: str
+    window: str
+    role: str
+    groups: list[str]
+    profile: str
+    restart: str
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    umask: int
+
+
+def start(home: Home, tmux: Tmux, socket: str, plan: Plan) -> Agent:
+    """Start and register an agent; where it ended before, in the pane that it had.
+
+    Raises UsageError when the name is taken by a live agent or the program is not there, UnavailableError when
+    tmux refuses. Nothing is left running then.
+    """
+    check(plan)
+    with launch.start_lock(home, plan.session, plan.name):
+        before = registry.resolve(registry.load(home), f"{plan.session}:{plan.name}")
+        if before is not None and before.alive():
+            raise UsageError(f"{before.key} is running: choose another name, or run orc-agent restart {before.key}")
+        path = launch.file(home, plan.session, plan.name)
+        launch.write(path, plan.argv, plan.cwd, plan.env, plan.umask)
+        same = ("name", "session", "role", "groups", "profile", "restart", "cwd", "argv")
+        agent = Agent({field: getattr(plan, field) for field in same} | {"launch": path, "socket": socket})
+        return _launch(home, tmux, agent, before, plan.window)
+
+
+def restart(home: Home, tmux: Tmux, agent: Agent, force: bool) -> Agent:
+    """Start the agent again as it was started, in its pane. Raises UsageError when it runs and not `force`."""
+    if agent.adopted:
+        raise UsageError(f"{agent.key} was adopted, so how it was started is not known: start it with orc-run")
+    with launch.start_lock(home, agent.session, agent.name):
+        now = registry.resolve(registry.load(home), agent.key) or agent
+        if now.alive() and not force:
+            raise UsageError(f"{agent.key} is running: say --force to end it first")
+        launch.read(now.launch)
+        if now.alive():
+            end(now.pid, now.pid_start)
+        again = Agent(now.to_dict() | {"ended": ""})
+        return _launch(home, tmux, again, now, "")
+
+
+def stop(home: Home, agent: Agent, pid: int, start: int) -> bool:
+    """End this process of the agent, and note that it was on purpose; False when it did not run.
+
+    The note comes first: whoever watches for crashes must not see one.
+    """
+    if not proc.alive(pid, start):
+        return False
+    roster.update(home, agent.key, ended="stopped")
+    return end(pid, start)
+
+
+def end(pid: int, start: int, grace_s: float = GRACE_S) -> bool:
+    """SIGTERM, and SIGKILL after `grace_s` seconds, to this very process; False when it is gone already."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not proc.alive(pid, start):
+            return False
+        over = select.poll()
+        over.register(fd, select.POLLIN)
+        for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
+            signal.pidfd_send_signal(fd, number)
+            if over.poll(patience * 1000):
+                return True
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(fd)
+    raise SystemFailure(f"process {pid} does not end even by SIGKILL: see what the kernel says of it")
+
+
+def check(plan: Plan) -> None:
+    """Raises UsageError for what cannot be started."""
+    for word in (plan.name, plan.role, *plan.groups):
+        if not registry.valid_name(word):
+            raise UsageError(f"{word!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
+    if plan.restart not in RESTART:
+        raise UsageError(f"--restart {plan.restart} is none of {', '.join(RESTART)}: correct it")
+    program = plan.argv[0] if plan.argv else ""
+    path = plan.env.get("PATH", os.defpath)
+    where = program if "/" not in program else os.path.join(plan.cwd, program)
+    if not program or shutil.which(where, path=path) is None:
+        raise UsageError(f"there is no program {program!r} on the PATH: install it, or correct the command")
+
+
+def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, window: str) -> Agent:
+    """Run the launcher in a pane, and register the agent with it. The start lock is held."""
+    argv = launch.command(agent.launch)
+    pane = _pane_of(tmux, before) if before else ""
+    made = not pane
+    if pane:
+        tmux.run("respawn-pane", "-k", "-t", pane, "--", *argv)
+    else:
+        pane = windows.make(agent.socket, agent.session, window or agent.name, not window, argv)
+    try:
+        _mark(tmux, agent, pane)
+        roster.register(home, agent)
+    except BaseException:  # the launcher would end by itself, as it is not registered
+        if made:
+            _remove(tmux, pane)
+        raise
+    return agent
+
+
+def _mark(tmux: Tmux, agent: Agent, pane: str) -> None:
+    """Set the pane's options, and fill in what identifies pane and process."""
+    agent.pane, agent.nonce = pane, os.urandom(16).hex()
+    label_pane(tmux, agent)
+    for name, value in (("@orc_nonce", agent.nonce), ("remain-on-exit", "on")):
+        tmux.run("set-option", "-p", "-t", pane, name, value)
+    now = next((p for p in tmux.panes() if p.id == pane and p.nonce == agent.nonce), None)
+    agent.pid = now.pid if now else 0
+    agent.pid_start = proc.start_time(agent.pid) or 0
+    agent.socket, agent.server_pid, agent.server_start = places.where(tmux)
+    agent.registered = clock.stamp(clock.now_ns())
+    if not agent.pid_start:
+        raise UnavailableError(f"{agent.key} ended before it could start: look into pane {pane}, then try again")
+
+
+def label_pane(tmux: Tmux, agent: Agent) -> None:
+    """Write the agent's name on its pane, and what the pane says when the agent has ended."""
+    again = shlex.quote(agent.key) if windows.allowed(agent.session) else agent.name
+    ended = "#{?pane_dead_signal,signal #{pane_dead_signal},status #{pane_dead_status}}"
+    said = f" {agent.name} ended ({ended}). Start it again: orc-agent restart {again} (#{{t:pane_dead_time}}) "
+    for name, value in (("@orc_agent", agent.name), ("remain-on-exit-format", said)):
+        tmux.run("set-option", "-p", "-t", agent.pane, name, value)
+
+
+def _pane_of(tmux: Tmux, agent: Agent) -> str:
+    """The pane that an agent which has ended still has; "" where it has none, or something else runs in it."""
+    try:
+        if places.where(tmux)[1:] != (agent.server_pid, agent.server_start):
+            return ""
+        panes = tmux.panes()
+    except UnavailableError:
+        return ""
+    same = (p for p in panes if p.id == agent.pane and p.agent == agent.name and (p.dead or p.pid == agent.pid))
+    return next((p.id for p in same), "")
+
+
+def _remove(tmux: Tmux, pane: str) -> None:
+    try:
+        tmux.run("kill-pane", "-t", pane)
+    except OrcError:
+        pass  # gone by itself

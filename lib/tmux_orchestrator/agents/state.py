@@ -1,0 +1,178 @@
+"""What each agent is doing, from what the kernel, tmux and the agent's screen say now.
+
+The kernel has the first word: a process that is gone is `dead`, or `gone` when it left on purpose (it was stopped,
+or ended with status 0). Only of a live one is the screen believed. Each state says where it comes from (`source`),
+how sure it is (`confidence`), and since when where that is a fact. The agents of a server are looked at in one go;
+nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tmux_orchestrator.agents import places, screen
+from tmux_orchestrator.agents.profiles import PLAIN, Profile
+from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.ground import clock, proc
+from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.ground.tmux import Pane, Screenshot, Tmux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STARTING_S = 20.0  # so long may a CLI take to show a screen that its profile knows
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+# fmt: off
+FIELDS = (
+    "name", "role", "groups", "target", "pane", "pid", "profile", "state", "since", "source", "last_heartbeat",
+    "question", "limited_until", "adopted", "paused", "supervisor", "queued",
+)
+# fmt: on
+COLUMNS = ("name", "role", "target", "profile", "state", "question")
+
+
+@dataclass(slots=True)
+class Seen:
+    """One agent, its pane (None: it has none any more) and its state. `why` explains `dead` and `gone`."""
+
+    agent: Agent
+    state: str
+    source: str
+    confidence: str = "certain"
+    since: str | None = None
+    why: str = ""
+    pane: Pane | None = None
+    screen: screen.Screen | None = field(default=None, repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """The fields that `orc-agent list` prints."""
+        agent, shown = self.agent, self.screen
+        return {
+            "name": agent.name,
+            "role": agent.role,
+            "groups": agent.groups,
+            "target": places.label(self.pane) if self.pane else None,
+            "pane": self.pane.id if self.pane else None,
+            "pid": None if self.state in ("dead", "gone") else agent.pid,
+            "profile": agent.profile,
+            "state": self.state,
+            "since": self.since,
+            "source": self.source,
+            "last_heartbeat": None,
+            "question": shown.question or None if shown else None,
+            "limited_until": shown.limited_until if shown else None,
+            "adopted": agent.adopted,
+            "paused": agent.paused,
+            "supervisor": agent.supervisor,
+            "queued": shown.queued if shown else False,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The same and more, for `orc-agent show`."""
+        agent, shown = self.agent, self.screen
+        return self.record() | {
+            "session": agent.session,
+            "why": self.why or None,
+            "confidence": self.confidence,
+            "choices": shown.choices if shown else [],
+            "composer": shown.composer if shown else None,
+            "argv": agent.argv,
+            "cwd": agent.cwd or None,
+            "restart": agent.restart,
+            "registered": agent.registered,
+        }
+
+
+def look(agents: Iterable[Agent], profiles: Mapping[str, Profile], server: Callable[[str], Tmux]) -> list[Seen]:
+    """The state of every agent, in the same order; `server` gives the connection for a socket."""
+    agents = list(agents)
+    seen: dict[str, Seen] = {}
+    for socket in {agent.socket: None for agent in agents}:
+        those = [agent for agent in agents if agent.socket == socket]
+        view = _observe(server(socket), those)
+        for agent in those:
+            pane = view.panes.get(agent.key)
+            shot = view.shots.get(pane.id) if pane else None
+            seen[agent.key] = judge(agent, pane, shot, profiles.get(agent.profile) or profiles[PLAIN])
+            if pane and pane.dead:
+                seen[agent.key].since = view.ended.get(pane.id)
+    return [seen[agent.key] for agent in agents]
+
+
+def judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Profile) -> Seen:
+    """The state of one agent; `pane` holds its registered process on its own server, None where none does."""
+    running = agent.alive()
+    if agent.ended and not running:
+        return Seen(agent, "gone", "registry", why=agent.ended, pane=pane)
+    if pane is None and running:
+        return Seen(agent, "unknown", "kernel", "none", why="its pane is gone, or its tmux server does not answer")
+    if pane is None:
+        return Seen(agent, "dead", "kernel", why="its process and its pane are gone")
+    if pane.dead or not running:
+        return _ended(agent, pane)
+    if agent.command and pane.command != agent.command:
+        return Seen(agent, "gone", "tmux", why=f"{pane.command} is in the foreground", pane=pane)
+    if shot is None:
+        return Seen(agent, "unknown", "tmux", "none", why="its screen could not be read", pane=pane)
+    return _shown(agent, pane, shot, profile)
+
+
+def started(agent: Agent) -> str:
+    """When its process started."""
+    return clock.stamp(clock.now_ns() - _age_ns(agent))
+
+
+class _View(NamedTuple):
+    """Each agent's pane by key; the screens of those that run, and when the others ended, by pane id."""
+
+    panes: dict[str, Pane]
+    shots: dict[str, Screenshot]
+    ended: dict[str, str]
+
+
+def _observe(tmux: Tmux, agents: Sequence[Agent]) -> _View:
+    """What a server shows of its agents; nothing where there is no server."""
+    try:
+        server = places.where(tmux)[1:]
+        listed = {pane.id: pane for pane in tmux.panes()}
+        here = [a for a in agents if (a.server_pid, a.server_start) == server and a.pane in listed]
+        panes = {a.key: listed[a.pane] for a in here if places.holds(listed[a.pane], a)}
+        shots = tmux.look([pane.id for pane in panes.values() if not pane.dead])
+        return _View(panes, shots, _times(tmux, panes.values()))
+    except UnavailableError:
+        return _View({}, {}, {})
+
+
+def _times(tmux: Tmux, panes: Iterable[Pane]) -> dict[str, str]:
+    """When the processes of dead panes ended."""
+    dead = {pane.id for pane in panes if pane.dead}
+    lines = tmux.run("list-panes", "-a", "-F", "#{pane_id} #{pane_dead_time}") if dead else []
+    found = dict(line.split(" ", 1) for line in lines)
+    return {pane: clock.stamp(int(found[pane]) * 1_000_000_000) for pane in dead if found.get(pane, "").isdigit()}
+
+
+def _ended(agent: Agent, pane: Pane) -> Seen:
+    if pane.dead_signal:
+        return Seen(agent, "dead", "tmux", why=f"ended by signal {pane.dead_signal}", pane=pane)
+    if pane.dead_status is None:
+        return Seen(agent, "dead", "kernel", why="its process is gone", pane=pane)
+    state = "dead" if pane.dead_status else "gone"
+    return Seen(agent, state, "tmux", why=f"ended with status {pane.dead_status}", pane=pane)
+
+
+def _shown(agent: Agent, pane: Pane, shot: Screenshot, profile: Profile) -> Seen:
+    shown = screen.classify(profile, shot.lines, (shot.pane.cursor_x, shot.pane.cursor_y))
+    if shown.state != "unknown":
+        return Seen(agent, shown.state, "screen", "likely", pane=pane, screen=shown)
+    if _age_ns(agent) < STARTING_S * 1e9:
+        return Seen(agent, "starting", "kernel", since=started(agent), pane=pane, screen=shown)
+    return Seen(agent, "unknown", "screen", "none", pane=pane, screen=shown)
+
+
+def _age_ns(agent: Agent) -> int:
+    start = proc.start_time(agent.pid) or agent.pid_start
+    return clock.boot_ns() - start * _TICK_NS

@@ -1,0 +1,241 @@
+"""orc-agent: see the agents and steer them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from tmux_orchestrator.agents import address, state
+from tmux_orchestrator.agents.control import Control
+from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import Log
+from tmux_orchestrator.ground import clock, config, errors, options, output, paths, times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+USAGE = """\
+usage: orc-agent list
+       orc-agent show|peek|attach|interrupt TARGET
+       orc-agent pause|resume|stop|restart|forget TARGET...
+       orc-agent send TARGET MESSAGE...
+       orc-agent broadcast [--session SESSION] MESSAGE...
+       orc-agent answer TARGET CHOICE
+       orc-agent wait TARGET --until STATE
+       orc-agent adopt PANE [--name NAME]
+       orc-agent rename TARGET NAME
+
+See the agents and steer them. TARGET is a name, session:name, session:window[.pane] or
+%pane. A message of `-`, or none, is read from standard input.
+
+  --name NAME             adopt: what to call it (default its window's name)
+  --role ROLE             adopt: what it is for (default its name)
+  --group GROUP...        adopt: a group that it belongs to
+  --profile PROFILE       adopt: how to type into it (default what knows the program)
+  --session SESSION       broadcast: to the agents of this session only
+  --until STATE           wait: idle, waiting (for a person) or gone
+  --timeout DURATION      wait: give up after this time, with exit code 124
+  --force                 restart: end it first if it runs
+  --dry-run               stop, restart, forget: say what would be done
+  -n, --lines N           peek: the last N lines only
+  -o FORMAT               list, show: jsonl, json, table or FIELD,FIELD...
+
+examples:
+  orc-agent send backend-dev:2 "STATUS REQUEST: please say what you are working on"
+  orc-agent wait backend --until idle --timeout 10m && orc-agent peek backend -n 20
+"""
+
+UNTIL = ("idle", "waiting", "gone")
+
+
+def main(argv: list[str]) -> int:
+    action = argv[0] if argv else ""
+    if action.startswith("-"):
+        options.parse(USAGE, argv)
+    known = ACTIONS.get(action)
+    if known is None:
+        near = options.near(action, list(ACTIONS))
+        raise errors.UsageError(f"{action!r} is no action{near}: one of {', '.join(ACTIONS)}")
+    act, allowed, least, most = known
+    given = options.parse(USAGE, argv[1:], stop_at_word=action in ("send", "broadcast"))
+    _check(action, given, allowed, least, most)
+    home = paths.find_home()
+    settings = config.load(home)
+    clock.use_zone(settings.get("events.timezone"))
+    return act(Control(home, settings), given)
+
+
+def _check(action: str, given: options.Options, allowed: str, least: int, most: int) -> None:
+    for attribute, _ in options.declared(USAGE).values():
+        if getattr(given, attribute) not in (None, False, []) and attribute not in allowed.split():
+            raise errors.UsageError(f"{action} has no option {attribute.replace('_', '-')!r}: see --help")
+    if not least <= len(given.args) <= most:
+        raise errors.UsageError(f"{action} needs {'another number of' if given.args else 'more'} words: see --help")
+
+
+def _list(control: Control, given: options.Options) -> int:
+    records = [seen.record() for seen in control.look(control.everybody())]
+    output.show(records, given.o, state.COLUMNS, state.FIELDS)
+    return errors.OK
+
+
+def _show(control: Control, given: options.Options) -> int:
+    record = control.see(given.args[0]).details()
+    if given.o or not output.on_terminal():
+        output.show([record], given.o, state.COLUMNS, list(record))
+    else:
+        for field, value in record.items():
+            print(f"{output.paint(field.ljust(14), 'bold')}  {output.cell(value)}")
+    return errors.OK
+
+
+def _peek(control: Control, given: options.Options) -> int:
+    seen, pane = control.there(given.args[0])
+    shot = control.server(seen.agent.socket).look([pane.id], attributes=False).get(pane.id)
+    lines = shot.lines if shot else []
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if given.lines is not None:
+        lines = lines[-_count(given.lines) :]
+    sys.stdout.write("".join(output.clean(line.rstrip()) + "\n" for line in lines))
+    return errors.OK
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise errors.UsageError(f"-n {text!r} is no number of lines: say how many")
+    return int(text)
+
+
+def _attach(control: Control, given: options.Options) -> int:
+    argv = control.attach(given.args[0])
+    os.execvp(argv[0], argv)
+
+
+def _interrupt(control: Control, given: options.Options) -> int:
+    control.interrupt(given.args[0])
+    return errors.OK
+
+
+def _answer(control: Control, given: options.Options) -> int:
+    target, choice = given.args
+    if control.answer(target, choice):
+        return errors.OK
+    print(f"orc-agent: no dialog is on the screen of {target}: nothing was typed", file=sys.stderr)
+    return errors.NO
+
+
+def _wait(control: Control, given: options.Options) -> int:
+    if given.until not in UNTIL:
+        raise errors.UsageError(f"wait needs --until with one of {', '.join(UNTIL)}")
+    timeout = None if given.timeout is None else times.parse_duration(given.timeout)
+    control.wait(given.args[0], given.until, timeout)
+    return errors.OK
+
+
+def _pause(control: Control, given: options.Options) -> int:
+    for agent in [control.find(target) for target in given.args]:
+        control.pause(agent, True)
+    return errors.OK
+
+
+def _resume(control: Control, given: options.Options) -> int:
+    for agent in [control.find(target) for target in given.args]:
+        control.pause(agent, False)
+    return errors.OK
+
+
+def _stop(control: Control, given: options.Options) -> int:
+    code = errors.OK
+    for agent in [control.find(target) for target in given.args]:
+        if given.dry_run:
+            print(f"would end {agent.key} (pid {agent.pid})" if agent.alive() else f"{agent.key} is not running")
+        elif not control.stop(agent):
+            code = errors.NO
+    return code
+
+
+def _restart(control: Control, given: options.Options) -> int:
+    for agent in [control.find(target) for target in given.args]:
+        if given.dry_run:
+            print(f"would start {agent.key} again" + (f", ending pid {agent.pid} first" if agent.alive() else ""))
+        else:
+            control.restart(agent, given.force)
+    return errors.OK
+
+
+def _forget(control: Control, given: options.Options) -> int:
+    for agent in [control.find(target) for target in given.args]:
+        if given.dry_run:
+            print(f"would forget {agent.key}")
+        else:
+            control.forget(agent)
+    return errors.OK
+
+
+def _adopt(control: Control, given: options.Options) -> int:
+    agent = control.adopt(given.args[0], given.name, given.role, given.group, given.profile)
+    output.show([seen.record() for seen in control.look([agent])], None, state.COLUMNS, state.FIELDS)
+    return errors.OK
+
+
+def _rename(control: Control, given: options.Options) -> int:
+    control.rename(control.find(given.args[0]), given.args[1])
+    return errors.OK
+
+
+def _send(control: Control, given: options.Options) -> int:
+    target, *words = given.args
+    return _publish(control, [address.canonical(control.registered, target, control.source["session"], False)], words)
+
+
+def _broadcast(control: Control, given: options.Options) -> int:
+    if given.session is None:
+        return _publish(control, ["@all"], given.args)
+    targets = [agent.key for agent in control.everybody() if agent.session == given.session]
+    if not targets:
+        near = options.near(given.session, sorted({agent.session for agent in control.registered}))
+        raise errors.UsageError(f"no agent is in a session {given.session!r}{near}: see orc-agent list")
+    return _publish(control, targets, given.args)
+
+
+def _publish(control: Control, targets: list[str], words: list[str]) -> int:
+    """Append one message to the log, and print its id; the broker types it. Nobody receives their own."""
+    if words and words != ["-"]:
+        data = os.fsencode(" ".join(words))
+    elif not words and sys.stdin.isatty():
+        raise errors.UsageError("there is no message: give it as words, or pipe it in")
+    else:
+        data = sys.stdin.buffer.read(event.MAX_LINE + 1).removesuffix(b"\n")
+    try:
+        body = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise errors.DataError("the message is not UTF-8: convert it, with iconv for example") from None
+    log = Log(control.home, durable=control.settings.get("events.durability") == "disk")
+    print(log.append([event.build(body, control.source, targets=targets, type="message")])[0])
+    return errors.OK
+
+
+Action = tuple["Callable[[Control, options.Options], int]", str, int, int]
+
+# What each action calls, the options that it takes, and how many words at least and at most.
+ACTIONS: dict[str, Action] = {
+    "list": (_list, "o", 0, 0),
+    "show": (_show, "o", 1, 1),
+    "peek": (_peek, "lines", 1, 1),
+    "attach": (_attach, "", 1, 1),
+    "send": (_send, "", 1, 1 << 20),
+    "broadcast": (_broadcast, "session", 0, 1 << 20),
+    "interrupt": (_interrupt, "", 1, 1),
+    "answer": (_answer, "", 2, 2),
+    "wait": (_wait, "until timeout", 1, 1),
+    "pause": (_pause, "", 1, 1 << 20),
+    "resume": (_resume, "", 1, 1 << 20),
+    "stop": (_stop, "dry_run", 1, 1 << 20),
+    "restart": (_restart, "force dry_run", 1, 1 << 20),
+    "adopt": (_adopt, "name role group profile", 1, 1),
+    "forget": (_forget, "dry_run", 1, 1 << 20),
+    "rename": (_rename, "", 2, 2),
+}

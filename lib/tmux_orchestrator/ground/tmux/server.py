@@ -1,0 +1,211 @@
+"""One tmux server, for whoever wants to know or to type something.
+
+`keep=True` keeps a control-mode connection (a daemon: 0.2 ms for a guarded message), `keep=False` runs a tmux
+process per call (a command that runs once). Both give the same results for the same cases. Nothing here starts a
+server, unless `run` is told to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from types import TracebackType
+
+from tmux_orchestrator.ground import proc
+from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.ground.tmux import guard as guards
+from tmux_orchestrator.ground.tmux import panes as screens
+from tmux_orchestrator.ground.tmux.connection import SESSION, Connection
+from tmux_orchestrator.ground.tmux.guard import Guard
+from tmux_orchestrator.ground.tmux.panes import CHUNK, Pane, Screenshot
+from tmux_orchestrator.ground.tmux.plain import Plain
+from tmux_orchestrator.ground.tmux.words import Line, Reply, TmuxError, text
+
+DEADLINE = 5.0
+# Messages on their way to tmux at one time: more would not be faster, and would hold up everything else.
+BATCH = 64
+
+Frame = tuple[str, Guard, bytes, str | None]
+
+
+def socket_args(socket: str) -> list[str]:
+    """tmux's own options for a socket: a path, a name, or "" for what tmux would use by itself."""
+    if not socket:
+        return []
+    return ["-S" if "/" in socket else "-L", socket]
+
+
+def find_socket(configured: str) -> str:
+    """The socket to use: ORC_TMUX_SOCKET, else what is configured, else "" ($TMUX, else tmux's default)."""
+    return os.environ.get("ORC_TMUX_SOCKET", "") or configured
+
+
+def _surroundings(socket: str) -> tuple[list[str], dict[str, str]]:
+    """The tmux command for this socket, and its environment.
+
+    Being inside a pane must change nothing but the socket: TMUX is resolved here and taken away, since tmux refuses
+    to attach from within itself, and lets TMUX_PANE stand for a missing target.
+    """
+    env = {name: value for name, value in os.environ.items() if name not in ("TMUX", "TMUX_PANE")}
+    inside = os.environ.get("TMUX", "").split(",")[0]
+    return ["tmux", "-u", *socket_args(socket or inside)], env
+
+
+class Tmux:
+    """The server on one socket. Every method raises UnavailableError when there is no server, and after `DEADLINE`
+    seconds without an answer; a kept connection is made anew at the next call."""
+
+    def __init__(self, socket: str, keep: bool = False) -> None:
+        base, self._env = _surroundings(socket)
+        self._starting = Plain(base, self._env)
+        self._base = [base[0], "-N", *base[1:]]
+        self._plain = Plain(self._base, self._env)
+        self._keep = keep
+        self._connection: Connection | None = None
+        self._buffers = os.urandom(8).hex()
+        self._count = 0
+
+    def __enter__(self) -> Tmux:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, *argv: str, timeout: float = DEADLINE, start: bool = False) -> list[str]:
+        """The lines that one command prints. Raises TmuxError with tmux's words when tmux refuses it.
+
+        `start` lets a command such as new-session start the server.
+        """
+        line = Line([list(argv)], 1)
+        reply = (self._starting.exchange([line], timeout) if start else self._exchange([line], timeout))[0]
+        result = _lines(_answered(reply))
+        if isinstance(result, TmuxError):
+            raise result
+        return result
+
+    def run_many(self, commands: Sequence[Sequence[str]], timeout: float = DEADLINE) -> list[list[str] | TmuxError]:
+        """The same for many commands at once: a result or an error for each."""
+        lines = [Line([list(argv)], 1) for argv in commands]
+        return [_lines(_answered(reply)) for reply in self._exchange(lines, timeout)]
+
+    def server(self) -> tuple[int, int]:
+        """The server's pid and its start time in ticks (0: not seen from here): together they name this server."""
+        pid = int(self.run("display-message", "-p", "#{pid}")[0])
+        return pid, proc.start_time(pid) or 0
+
+    def panes(self) -> list[Pane]:
+        """All panes but ours."""
+        word = screens.opening()
+        reply = _answered(self._exchange([screens.listing(word)], DEADLINE)[0])
+        if reply.error is not None:
+            raise TmuxError(reply.error)
+        return screens.listed(reply, word)
+
+    def look(self, pane_ids: Sequence[str], attributes: bool = True) -> dict[str, Screenshot]:
+        """The visible screens, with their attributes as escape sequences; a pane that is gone is left out."""
+        word = screens.opening()
+        found: dict[str, Screenshot] = {}
+        for start in range(0, len(pane_ids), CHUNK):
+            chunk = pane_ids[start : start + CHUNK]
+            replies = self._exchange([screens.looking(pane, attributes, word) for pane in chunk], DEADLINE)
+            for pane, reply in zip(chunk, replies, strict=True):
+                screen = screens.looked(_answered(reply), word)
+                if screen is not None:
+                    found[pane] = screen
+        return found
+
+    def type(self, pane_id: str, guard: Guard, body: bytes, key: str | None = None) -> str:
+        """Paste the body, then press the key, if the pane is as the guard wants it: TYPED, or why nothing was typed.
+
+        UNKNOWN: tmux has it and did not answer; it may have been typed. An UnavailableError means that it was not.
+        """
+        return self.type_many([(pane_id, guard, body, key)])[0]
+
+    def type_many(self, frames: Sequence[Frame]) -> list[str]:
+        """The same for many, in order. NO_SERVER for those that were not sent because the server had been lost."""
+        word = screens.opening()
+        lines = [guards.typing(pane, guard, body, key, self._buffer(), word) for pane, guard, body, key in frames]
+        outcomes: list[str] = []
+        for start in range(0, len(lines), BATCH):
+            try:
+                replies = self._exchange(lines[start : start + BATCH], DEADLINE)
+            except UnavailableError:
+                if not outcomes:
+                    raise
+                break
+            batch = zip(replies, frames[start : start + BATCH], strict=True)
+            outcomes += [guards.outcome(reply, guard, word) for reply, (_, guard, _, _) in batch]
+            if None in replies:
+                break
+        return outcomes + [guards.NO_SERVER] * (len(frames) - len(outcomes))
+
+    def press(self, pane_id: str, guard: Guard, keys: Sequence[str]) -> str:
+        """Press keys (tmux's names, such as Enter, C-c, y) under the same guard, with the same results."""
+        word = screens.opening()
+        reply = self._exchange([guards.pressing(pane_id, guard, list(keys), word)], DEADLINE)[0]
+        return guards.outcome(reply, guard, word)
+
+    @property
+    def alive(self) -> bool:
+        """Is there a kept connection?"""
+        return self._connection is not None and self._connection.alive
+
+    def fileno(self) -> int:
+        """For a selector: readable when there is something to drain. Connects if need be."""
+        return self._connect().fileno()
+
+    def drain(self) -> list[str]:
+        """The notifications since the last call; look at `alive` afterwards."""
+        return self._connection.drain() if self._connection is not None else []
+
+    def close(self) -> None:
+        """Give up the connection; the next call makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def end_if_alone(self) -> None:
+        """End our private session if it is the only one left, and with it a server that nobody else uses."""
+        alone = f"#{{==:#{{S:#{{session_name}}:}},{SESSION}:}}"
+        try:
+            self.run("if-shell", "-F", alone, f"kill-session -t ={SESSION}")
+        except UnavailableError:
+            pass
+        self.close()
+
+    def _buffer(self) -> str:
+        """A buffer name that no other message has ever had."""
+        self._count += 1
+        return f"orc-{self._buffers}-{self._count:x}"
+
+    def _connect(self) -> Connection:
+        if not self.alive:
+            self.close()
+            self._connection = Connection(self._base, self._env, DEADLINE)
+        assert self._connection is not None
+        return self._connection
+
+    def _exchange(self, lines: list[Line], timeout: float) -> list[Reply | None]:
+        """A reply per line; None: sent and not answered. Raises UnavailableError when nothing was sent."""
+        if not self._keep:
+            return self._plain.exchange(lines, timeout)
+        replies = self._connect().exchange(lines, timeout)
+        if replies is None:
+            # The connection had been lost before; nothing was sent, so one more try is safe.
+            replies = self._connect().exchange(lines, timeout)
+        if replies is None:
+            raise UnavailableError("tmux went away: start it again")
+        for index, (line, reply) in enumerate(zip(lines, replies, strict=True)):
+            if line.buffer and reply is not None and line.buffer in (reply.error or ""):
+                # The server could not read our file (another namespace): nothing was typed, send it another way.
+                replies[index] = self._plain.exchange([line], timeout)[0]
+        return replies
+
+
+def _answered(reply: Reply | None) -> Reply:
+    if reply is None:
+        raise UnavailableError(f"tmux did not answer within {DEADLINE:g} s: look whether its server still runs")
+    return reply
+
+
+def _lines(reply: Reply) -> list[str] | TmuxError:
+    return TmuxError(reply.error) if reply.error is not None else [text(line) for line in reply.lines]
