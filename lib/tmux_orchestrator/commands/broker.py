@@ -1,0 +1,36 @@
+"""orc-broker: the broker, in the foreground."""
+
+from __future__ import annotations
+
+from tmux_orchestrator.ground import clock, config, errors, options, paths, pidfile
+
+USAGE = """\
+usage: orc-broker [options]
+
+Follows the log and types messages into agents' panes, until SIGTERM. One at a time: a second
+one ends with exit 1.
+
+  --standby               wait for the running broker to end, then take over
+  --once                  deliver what is due, and leave
+
+examples:
+  orc-broker --once
+  orc-broker --standby &
+"""
+
+
+def main(argv: list[str]) -> int:
+    given = options.parse(USAGE, argv)
+    if given.args:
+        raise errors.UsageError(f"{given.args[0]!r} is no option: see --help")
+    home = paths.find_home()
+    settings = config.load(home)
+    clock.use_zone(settings.get("events.timezone"))
+    if pidfile.claim(home, "broker", wait=given.standby) is None:
+        pid = pidfile.running(home, "broker")
+        print(f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends")
+        return errors.NO
+    from tmux_orchestrator.delivery.broker import Broker
+
+    Broker(home, settings).run(once=given.once)
+    return errors.OK

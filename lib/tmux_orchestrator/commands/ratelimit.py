@@ -1,0 +1,111 @@
+"""orc-ratelimit: a leaky bucket for shell scripts, shared by all that use its key."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
+
+from tmux_orchestrator.delivery.bucket import parse_rate, parse_span
+from tmux_orchestrator.delivery.ratelimit import SharedBucket
+from tmux_orchestrator.ground import errors, options, paths
+
+USAGE = """\
+usage: orc-ratelimit [options] KEY
+       orc-ratelimit [options] KEY -- COMMAND [ARGUMENT...]
+
+Asks for room in the bucket of that name. Exit 0: granted; 75: not now; the seconds to wait
+are on standard output. With a command, runs it when granted, ends with its exit code and
+prints nothing (127: no such command, 126: cannot be run).
+
+  --rate RATE             10/min (default), 5/s, 100/hour, 3/30s
+  --burst N               how many may come at once (default: as many as the rate counts)
+  --cost N                how many this one counts for (default 1)
+  --wait[=TIME]           wait for room, at most so long: 30s, 2m; then exit 124
+  --peek                  only say how long it would take: nothing is granted
+
+examples:
+  orc-ratelimit build-mail --rate 10/min -- mail -s "build failed" team@example.org
+  until pause=$(orc-ratelimit deploy --rate 1/min); do sleep "$pause"; done
+"""
+
+
+def main(argv: list[str]) -> int:
+    cut = argv.index("--") if "--" in argv else len(argv)
+    given, command = options.parse(USAGE, argv[:cut]), argv[cut + 1 :]
+    if len(given.args) != 1:
+        raise errors.UsageError("say one KEY, and a command only behind --: orc-ratelimit KEY -- COMMAND")
+    if cut < len(argv) and not command:
+        raise errors.UsageError("there is no command behind --: leave -- out, or name one")
+    if given.peek and (command or given.wait is not None):
+        raise errors.UsageError("--peek grants nothing: use it without --wait and without a command")
+    bucket = _bucket(given)
+    cost = _number(given.cost, "--cost", 1)
+    if cost > (_number(given.burst, "--burst", 0) or parse_rate(given.rate or "10/min")[0]):
+        raise errors.UsageError(f"a cost of {cost} never fits into the burst: give a larger --burst")
+    if given.peek:
+        wait_ns, code = bucket.peek(cost), errors.LATER
+    elif given.wait is not None:
+        wait_ns, code = bucket.wait(cost, _limit_ns(given.wait)), errors.TIMEOUT
+    else:
+        wait_ns, code = bucket.take(cost), errors.LATER
+    if not command:
+        print(_seconds(wait_ns))
+    elif not wait_ns:
+        return _become(command)
+    return code if wait_ns else errors.OK
+
+
+def _bucket(given: options.Options) -> SharedBucket:
+    try:
+        count, period_ns = parse_rate(given.rate or "10/min")
+    except ValueError:
+        raise errors.UsageError(f"{given.rate!r} is no rate: write 10/min, 5/s, 100/hour or 3/30s") from None
+    return SharedBucket(paths.find_home(), given.args[0], count, period_ns, _number(given.burst, "--burst", 0))
+
+
+def _number(text: str | None, name: str, default: int) -> int:
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text)):
+        raise errors.UsageError(f"{name} {text!r} is no number from 1 on: correct it")
+    return int(text)
+
+
+def _limit_ns(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return parse_span(text)
+    except ValueError:
+        raise errors.UsageError(f"--wait {text!r} is no time: write 30s, 2m or 1.5") from None
+
+
+def _seconds(ns: int) -> str:
+    """Decimal seconds that `sleep` takes, rounded up to a millisecond."""
+    ms = -(-ns // 1_000_000)
+    return f"{ms // 1000}.{ms % 1000:03d}".rstrip("0").rstrip(".")
+
+
+def _become(command: list[str]) -> int:
+    """Run the command in this process's place, as a shell would: with the caller's umask and signals."""
+    os.umask(_umask())
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores these, and exec would hand that on
+        _signal.signal(number, _signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except (FileNotFoundError, NotADirectoryError):
+        print(f"orc-ratelimit: {command[0]!r} is no command: correct it", file=sys.stderr)
+        return 127
+    except (OSError, ValueError) as error:
+        print(f"orc-ratelimit: cannot run {command[0]!r}: {error}", file=sys.stderr)
+        return 126
+
+
+def _umask() -> int:
+    """The umask of whoever called: our own was narrowed before we got to look, so the parent's it is."""
+    try:
+        with open(f"/proc/{os.getppid()}/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
+    except (OSError, StopIteration, ValueError):
+        return 0o022

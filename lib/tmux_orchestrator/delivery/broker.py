@@ -1,0 +1,255 @@
+"""The broker: the one process that types. It follows the log and gives the dispatcher its turns.
+
+One broker by lock (its pid file); a second one leaves, a standby waits for the lock. What is on disk says what has
+to happen next, so it can be killed at any moment. It sleeps until the log, the registry, a pane's timer or a signal
+wants it, a second at the longest. While it runs, `logs/run/broker.json` says how it fares.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from tmux_orchestrator.agents import profiles, registry
+from tmux_orchestrator.delivery.bucket import MINUTE
+from tmux_orchestrator.delivery.dispatch import Dispatcher
+from tmux_orchestrator.delivery.journal import Journal
+from tmux_orchestrator.delivery.outcomes import Outcomes
+from tmux_orchestrator.delivery.typist import Typist
+from tmux_orchestrator.eventlog import daylog, follow, reader
+from tmux_orchestrator.eventlog.daylog import Log
+from tmux_orchestrator.ground import clock, config, fastjson, files, tmux, watch
+from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground.errors import ConfigError, OrcError
+from tmux_orchestrator.ground.paths import Home
+
+_STATUS_NS = 500_000_000
+_SECOND_NS = 1_000_000_000
+
+
+class Broker:
+    """Owns the loop. `run` returns when a signal asks for it, or with `once` when nothing more is due."""
+
+    def __init__(self, home: Home, settings: Config) -> None:
+        self.home = home
+        self.settings = settings
+        files.make_dir(home.events)
+        files.make_dir(home.run)
+        files.make_dir(home.registry)
+        self.journal = Journal(home)
+        self.log = Log(home, durable=False)
+        self.outcomes = Outcomes(home, self.log)
+        self.typist = Typist(profiles.load(settings.profiles), tmux.find_socket(settings.get("tmux.socket")))
+        self.dispatcher = Dispatcher(home, settings, self.journal, self.outcomes, self.typist)
+        self.started = clock.now_ns()
+        self._registry_seen: tuple[int, int] | None = None
+        self._day = ""
+        self._status = b""
+        self._status_at = 0
+        self._checked_at = 0
+        self._bad_config: list[object] | None = None
+        self._stopping = False
+        self._watch = watch.Watch([home.events, home.registry])
+        self.follower = follow.Follower(home, self._first_place())
+
+    def run(self, once: bool = False) -> None:
+        """Follow the log until a signal asks to stop."""
+        wakeup = self._signals()
+        self._look_around()
+        self.dispatcher.restore()
+        try:
+            while not self._stopping:
+                more = self._turn()
+                if once and not more and self._idle():
+                    break
+                self._sleep(wakeup, 0 if more else self.dispatcher.wake_at())
+        finally:
+            self._leave()
+
+    # one turn
+
+    def _turn(self) -> bool:
+        """Take in what is new, type what is due; True when there is more to read at once."""
+        self._look_around()
+        more = self._take_in()
+        self.dispatcher.step()
+        self.outcomes.flush()
+        self.journal.flush()
+        self._tell_status()
+        return more
+
+    def _take_in(self) -> bool:
+        lines = self.follower.read()
+        place = self.follower.place
+        for jump in self.follower.jumps:
+            self._say(f"WARNING {jump}")
+        self.follower.jumps.clear()
+        if not lines:
+            return False
+        offset = place.offset - sum(len(line) + 1 for line in lines)
+        for line in lines:
+            self.dispatcher.take(line, (place.day, offset, len(line)))
+            offset += len(line) + 1
+        self.journal.note("place", place.to_list())
+        return True
+
+    def _look_around(self) -> None:
+        """The registry at every turn; the day, the configuration and the journal's size once a second."""
+        self._read_registry()
+        now = clock.boot_ns()
+        if now - self._checked_at < _SECOND_NS:
+            return
+        self._checked_at = now
+        self._read_config()
+        self._greet_day()
+        self.journal.compact(clock.boot_id(), now - 2 * MINUTE)
+
+    def _read_registry(self) -> None:
+        try:
+            found = os.stat(registry.path(self.home))
+            seen = (found.st_mtime_ns, found.st_ino)
+        except FileNotFoundError:
+            seen = (0, 0)
+        if seen == self._registry_seen:
+            return
+        self._registry_seen = seen
+        try:
+            self.dispatcher.register(registry.load(self.home))
+        except OrcError as error:
+            self._say(f"ERROR {error}")
+
+    def _read_config(self) -> None:
+        """Take a changed configuration up; refuse a bad one, once, and keep the old."""
+        try:
+            if not config.changed(self.home, self.settings):
+                return
+            stamp = config.stamp(self.home)
+            if stamp == self._bad_config:
+                return
+            settings = config.load(self.home)
+            loaded = profiles.load(settings.profiles)
+        except ConfigError as error:
+            self._bad_config = config.stamp(self.home)
+            self._say(f"ERROR {error}: the configuration in use stays")
+            return
+        self.settings = settings
+        clock.use_zone(settings.get("events.timezone"))
+        self.typist.profiles = loaded
+        self.dispatcher.configure(settings)
+        self._say("INFO the configuration was taken up")
+
+    def _greet_day(self) -> None:
+        """Begin each day's file, so that `tail -F` finds it, and forget what is a week old."""
+        day = clock.local_day(clock.now_ns())
+        if day == self._day:
+            return
+        self._day = day
+        if day not in daylog.days(self.home):
+            self.outcomes.say(f"{day} begins", "day_start", {"day": day}, "low")
+        daylog.forget_ids(self.home, clock.now_ns())
+
+    # beginning and end
+
+    def _first_place(self) -> follow.Place:
+        """Where the journal stopped. Without a journal: yesterday's beginning, less what the log says was delivered."""
+        place = follow.place_from(self.journal.memory.place)
+        if place is not None:
+            return place
+        query = reader.Query()
+        query.since = self.started - 2 * daylog.DAY_NS
+        query.types = ["delivery"]
+        done = set()
+        for _, event in reader.search(self.home, query):
+            context = event["message"]["content"]["context"]
+            if context.get("outcome") not in ("held", "failed") or context.get("final"):
+                done.add((str(context.get("event")), str(context.get("target"))))
+        self.dispatcher.skip(done)
+        first = clock.local_day(self.started - daylog.DAY_NS)
+        existing = [day for day in daylog.days(self.home) if day >= first]
+        return follow.Place(existing[0]) if existing else follow.Place()
+
+    def _signals(self) -> int:
+        """A descriptor that becomes readable with a signal to stop."""
+        wakeup, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        return wakeup
+
+    def _stop(self, number: int, at: FrameType | None) -> None:
+        self._stopping = True
+
+    def _idle(self) -> bool:
+        """Nothing is on its way into a pane, and nothing could be typed now."""
+        now = clock.boot_ns()
+        return all(
+            one.flight is None and (not len(one.outbox) or one.wake_at(now, clock.now_ns()) != now)
+            for one in self.dispatcher.lanes.values()
+        )
+
+    def _sleep(self, wakeup: int, until: int) -> None:
+        seconds = max(0.0, (until - clock.boot_ns()) / 1e9) if until else 0.0
+        servers = [server for server in self.typist.descriptors() if server.fileno() >= 0]
+        watched: list[Any] = [wakeup, *servers]
+        if self._watch.fileno() >= 0:
+            watched.append(self._watch)
+        else:
+            seconds = min(seconds, 0.05)
+        ready = select.select(watched, [], [], seconds)[0]
+        if self._watch in ready:
+            self._watch.drain()
+        if any(server in ready for server in servers):
+            self.typist.drain()
+
+    def _leave(self) -> None:
+        self.outcomes.flush()
+        self.journal.close()
+        self.typist.close()
+        self.follower.close()
+        self._watch.close()
+
+    # how it fares
+
+    def _tell_status(self) -> None:
+        now = clock.boot_ns()
+        if now - self._status_at < _STATUS_NS:
+            return
+        self._status_at = now
+        data = fastjson.dumps(self.status()).encode("ascii") + b"\n"
+        if data != self._status:
+            self._status = data
+            files.replace(self.home.run + "/broker.json", data, sync=False)
+
+    def status(self) -> dict[str, object]:
+        """What orc-status shows of the broker: who has how much waiting, and why."""
+        lanes = {}
+        for key, one in self.dispatcher.lanes.items():
+            waiting = len(one.outbox) + (one.flight is not None)
+            if waiting:
+                lanes[key] = {
+                    "queued": waiting,
+                    "hold": one.hold or None,
+                    "since": clock.stamp(self._wall(one.held_since)) if one.hold else None,
+                    "rate_limited": not one.hold and one.flight is None and not one.room(clock.boot_ns()).normal,
+                }
+        return {
+            "pid": os.getpid(),
+            "started": clock.stamp(self.started),
+            "targets": lanes,
+            "queued": sum(one["queued"] for one in lanes.values()),  # type: ignore[misc]
+            "awaiting_ack": len(self.dispatcher.acks),
+            "damaged": self.dispatcher.damaged,
+            "place": self.follower.place.to_list(),
+        }
+
+    @staticmethod
+    def _wall(boot: int) -> int:
+        return clock.now_ns() - (clock.boot_ns() - boot)
+
+    def _say(self, text: str) -> None:
+        level, _, rest = text.partition(" ")
+        print(f"{clock.stamp(clock.now_ns())} {level} broker: {rest}", file=sys.stderr, flush=True)

@@ -1,0 +1,370 @@
+"""Which of the messages that wait for one target is typed next, and what becomes of the others.
+
+Pure: times come in (wall clock, nanoseconds), decisions come out. The caller owns the bucket and the windows and says
+by `Room` what they allow; docs/flood.md tells the rule. Invariant: every item that was added reaches exactly
+one end, and each call that ends items returns them. Nothing is stored here: after a crash the broker adds
+again, in the order of `seq`, what its journal says has not ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND
+from tmux_orchestrator.delivery.waiting import CRITICAL, GATHERED, NEVER, SINGLE, Item, Waiting
+
+__all__ = ["DIGEST", "LINE", "MESSAGE", "NO_ROOM", "End", "Item", "Outbox", "Room", "Typing"]
+
+MESSAGE, DIGEST, LINE = "message", "digest", "line"
+TYPED, DIGESTED, SUPERSEDED, EXPIRED = "typed", "digested", "superseded", "expired"
+RATE_LIMITED, PAIR_CAP = "rate_limited", "pair_cap"
+# Why something ended as digested: gathered into one frame, beyond the bound of the queue, told by the digest line,
+# or one more of very many identical ones.
+BY_DIGEST, BY_SIZE, BY_LINE, BY_SAME = "gathered", "queue_full", "flood", "same"
+
+QUIET_NS = 2 * SECOND  # the digest line waits for the flood to pause for so long
+LONGEST_NS = 20 * SECOND  # and never for longer than this
+_TOGETHER = ""  # what is gathered takes its turn as one sender
+
+
+class End(NamedTuple):
+    """How an item's wait ended: typed, digested, superseded, expired, or what the caller said."""
+
+    item: Item
+    outcome: str
+    reason: str
+
+
+class Room(NamedTuple):
+    """What the caller's bucket and windows allow right now."""
+
+    normal: bool
+    critical: bool
+    line: bool  # the one digest line of this minute
+
+
+NO_ROOM = Room(False, False, False)
+
+
+@dataclass(slots=True, eq=False)
+class Typing:
+    """What to type now; `Outbox.done` or `Outbox.back` must follow.
+
+    MESSAGE: items[0], and the identical ones behind it (`count`: how many). DIGEST: one frame of several low ones.
+    LINE: the digest line, `count` more since `since_ns`; `items` are those that end with it.
+    """
+
+    kind: str
+    items: list[Item]
+    count: int
+    since_ns: int
+    critical: bool = False
+    sender: str = ""
+    taken_ns: int = 0
+    told: list[Item] = field(default_factory=list)
+    owed: int = 0
+
+    def all(self) -> list[Item]:
+        """Every event that it is about."""
+        return [one for item in self.items for one in item.all()]
+
+
+class Outbox:
+    """The waiting items of one target."""
+
+    def __init__(
+        self, limit: int = 10, queue_size: int = 100, digest_ms: int = 500, pair_limit: int = 0, owed: int = 0
+    ) -> None:
+        """`limit`: what the caller's window lets through in a minute, to be shared out; 0: no limit.
+
+        `digest_ms`: low ones are in the pane that long after the first of them came. `pair_limit`: what one sender
+        may have typed in a minute, lest two agents echo each other; 0: no limit. `owed`: as before a restart.
+        """
+        self.limit = limit
+        self.queue_size = queue_size
+        self.gather_ns = digest_ms * 800_000  # a fifth is left for the typing
+        self.pair_limit = pair_limit
+        self.owed = owed  # how many ended over the bound of the queue that no digest line has told yet
+        self._owed_since = NEVER
+        self._waiting = Waiting()
+        self._flying: set[str] = set()
+        self._typed: deque[tuple[int, str]] = deque()  # the frames of the last minute, by sender
+        self._recent: Counter[str] = Counter()
+        self._blocked_since: int | None = None
+        self._last_add = 0
+        self._now = 0
+
+    def add(self, item: Item, now_ns: int) -> list[End]:
+        """Let it wait. An id that waits already, or is being typed, is not added again."""
+        if item.id in self:
+            return []
+        if item.is_expired(now_ns):
+            return [End(item, EXPIRED, "")]
+        ends, newest = self._supersede(item)
+        if not newest:
+            return ends
+        self._last_add = now_ns
+        last = self._waiting.last_before(item)
+        if last is not None and item.is_due(now_ns) and item.joins(last):
+            return self._join(last, item)
+        self._waiting.insert(item, now_ns)
+        return ends + self._overflow(item.sender)
+
+    def next(self, now_ns: int, room: Room) -> tuple[Typing | None, list[End]]:
+        """What to type now, and what expired meanwhile."""
+        if now_ns < self._now:
+            self._waiting.ran_back(now_ns)
+            self._last_add = min(self._last_add, now_ns)
+            if self._blocked_since is not None:
+                self._blocked_since = min(self._blocked_since, now_ns)
+        self._now = now_ns
+        while self._typed and not now_ns - MINUTE <= self._typed[0][0] <= now_ns:
+            self._recent[self._typed.popleft()[1]] -= 1
+        ends = _ended(self._waiting.tick(now_ns), EXPIRED, "")
+        return self._message(now_ns, room) or self._line(now_ns, room), ends
+
+    def done(self, typing: Typing, outcome: str = "", reason: str = "") -> list[End]:
+        """It was typed; or it is given up, with the outcome that you say."""
+        if not outcome:
+            usual = {MESSAGE: (TYPED, ""), DIGEST: (DIGESTED, BY_DIGEST), LINE: (DIGESTED, BY_LINE)}
+            outcome, reason = usual[typing.kind]
+        self._flying.difference_update(one.id for one in typing.all())
+        return _ended(typing.items, outcome, reason)
+
+    def back(self, typing: Typing, now_ns: int, retry_ns: int | None = None) -> list[End]:
+        """It was not typed: everything returns to its place, to be tried again when there is room.
+
+        `retry_ns`: not before then, and let the others go first; at most a minute away.
+        """
+        self._flying.difference_update(one.id for one in typing.all())
+        ends: list[End] = []
+        for item in typing.items:
+            item.retry_ns = retry_ns
+            older, newest = self._supersede(item)
+            ends += older
+            if newest:
+                self._waiting.insert(item, now_ns)
+        if typing.kind == LINE:
+            for item in typing.told:
+                item.told = False
+            self._owe(typing.owed, typing.since_ns)
+            self._blocked_since = 0
+        elif (typing.taken_ns, typing.sender) in self._typed:
+            self._typed.remove((typing.taken_ns, typing.sender))
+            self._recent[typing.sender] -= 1
+        return ends
+
+    def held(self, room: Room) -> list[tuple[Item, str]]:
+        """Those that were due at the last `next` and have no room, each named once in its life, and why."""
+        found = []
+        for item in list(self._waiting.unsaid.values()):
+            critical = item.priority == "critical"
+            if not (room.critical if critical else room.normal):
+                found.append((item, RATE_LIMITED))
+            elif not critical and self._is_capped(item.sender):
+                found.append((item, PAIR_CAP))
+            else:
+                continue
+            item.said = True
+            del self._waiting.unsaid[item.id]
+        return found
+
+    def end(self, event_id: str, outcome: str, reason: str = "") -> list[End]:
+        """End one that waits (it was acknowledged, say). Nothing if it does not wait."""
+        item = self._waiting.carrier.get(event_id)
+        if item is None:
+            return []
+        self._waiting.remove(item)
+        whole, item.same = item.all(), []
+        rest = [one for one in whole if one.id != event_id]
+        if rest:
+            rest[0].same, rest[0].more, rest[0].expires_ns = rest[1:], item.more, item.expires_ns
+            self._waiting.insert(rest[0], self._now)
+        return [End(one, outcome, reason) for one in whole if one.id == event_id]
+
+    def clear(self, outcome: str, reason: str = "") -> list[End]:
+        """End everything that waits."""
+        items = self._waiting.all()
+        for item in items:
+            self._waiting.remove(item)
+        self.owed, self._owed_since = 0, NEVER
+        return _ended(items, outcome, reason)
+
+    def remember(self, sender: str, typed_ns: int) -> None:
+        """After a restart: this sender had a frame typed then."""
+        self._typed.append((typed_ns, sender))
+        self._recent[sender] += 1
+
+    def wake_ns(self) -> int | None:
+        """The next moment at which time alone changes something; None for never. To watch for room is the caller's."""
+        moments = [self._waiting.wake_ns]
+        if self._waiting.gathered_since is not None:
+            moments.append(self._waiting.gathered_since + self.gather_ns)
+        if self._blocked_since is not None:
+            moments.append(self._settles_ns(self._blocked_since))
+        if self.pair_limit and self._typed:
+            moments.append(self._typed[0][0] + MINUTE + 1)
+        soonest = min((at for at in moments if at > self._now), default=NEVER)
+        return soonest if soonest < NEVER else None
+
+    def waiting(self) -> list[Item]:
+        """What waits, about in the order in which it will be typed; identical ones are behind the first of them."""
+        return self._waiting.all()
+
+    def __len__(self) -> int:
+        """How many messages wait, identical ones included."""
+        return len(self._waiting.carrier)
+
+    def __bool__(self) -> bool:
+        """Is there anything to type, a digest line about what has ended included?"""
+        return len(self) > 0 or self.owed > 0
+
+    def __contains__(self, event_id: str) -> bool:
+        """Does it wait, or is it being typed?"""
+        return event_id in self._waiting.carrier or event_id in self._flying
+
+    # Replacing, joining, overflowing.
+
+    def _supersede(self, item: Item) -> tuple[list[End], bool]:
+        """End the older of two with one key; is the given one the newer?"""
+        other = self._waiting.superseded_by(item)
+        if other is None:
+            return [], True
+        if other.seq > item.seq:
+            return _ended([item], SUPERSEDED, other.id), False
+        self._waiting.remove(other)
+        return _ended([other], SUPERSEDED, item.id), True
+
+    def _join(self, last: Item, item: Item) -> list[End]:
+        """Only right behind an identical one: start, stop, start must not become start, stop."""
+        if len(last.same) < self.queue_size:
+            self._waiting.carry(last, item)
+            return []
+        last.more += 1
+        self._waiting.prolong(last, item)
+        return [End(item, DIGESTED, BY_SAME)]
+
+    def _overflow(self, newest: str) -> list[End]:
+        """Beyond the bound, who has the most waiting loses the newest of the least urgent."""
+        ends = []
+        while self._waiting.bounded.total() > self.queue_size:
+            item = self._waiting.least(self._waiting.longest(newest))
+            self._waiting.remove(item)
+            self._owe(len(item.all()), item.created_ns)
+            ends += _ended([item], DIGESTED, BY_SIZE)
+        return ends
+
+    def _owe(self, count: int, since_ns: int) -> None:
+        if count:
+            self.owed += count
+            self._owed_since = min(self._owed_since, since_ns)
+
+    # Choosing.
+
+    def _message(self, now_ns: int, room: Room) -> Typing | None:
+        queues = self._waiting.queues
+        if room.critical and queues[CRITICAL]:
+            return self._take(CRITICAL, next(iter(queues[CRITICAL])), now_ns)
+        if not room.normal:
+            return None
+        share = self._share()
+        since = self._waiting.gathered_since
+        gathered = since is not None and now_ns >= since + self.gather_ns
+        for most in (share, NEVER) if share else (NEVER,):
+            for rank in SINGLE:
+                for sender in queues[rank]:
+                    if self._recent[sender] < most and not self._is_capped(sender):
+                        return self._take(rank, sender, now_ns)
+            if gathered and self._recent[_TOGETHER] < most:
+                return self._take_gathered(now_ns)
+        return None
+
+    def _share(self) -> int:
+        """What each sender may have of this minute before the others; 0 when there is enough for all."""
+        gathered = bool(self._waiting.queues[GATHERED])
+        queues = [self._waiting.queues[rank] for rank in SINGLE]
+        waiting = sum(len(queue) for senders in queues for queue in senders.values()) + gathered
+        if not self.limit or len(self._typed) + waiting <= self.limit:
+            return 0
+        return max(1, self.limit // (len({sender for senders in queues for sender in senders}) + gathered))
+
+    def _is_capped(self, sender: str) -> bool:
+        return 0 < self.pair_limit <= self._recent[sender]
+
+    def _take(self, rank: int, sender: str, now_ns: int) -> Typing:
+        item = self._waiting.take(rank, sender)
+        count = len(item.all()) + item.more
+        typing = Typing(MESSAGE, [item], count, item.created_ns, rank == CRITICAL, sender, now_ns)
+        return self._flown(typing)
+
+    def _take_gathered(self, now_ns: int) -> Typing:
+        items = self._waiting.of(GATHERED)
+        for item in items:
+            self._waiting.remove(item)
+        count = sum(len(item.all()) + item.more for item in items)
+        since_ns = min(item.created_ns for item in items)
+        return self._flown(Typing(DIGEST if len(items) > 1 else MESSAGE, items, count, since_ns, taken_ns=now_ns))
+
+    def _flown(self, typing: Typing) -> Typing:
+        self._flying.update(one.id for one in typing.all())
+        if not typing.critical and (self.limit or self.pair_limit):
+            self.remember(typing.sender, typing.taken_ns)
+        return typing
+
+    # The digest line.
+
+    def _line(self, now_ns: int, room: Room) -> Typing | None:
+        """One line for all that waits for room; what is beyond the next minute's frames ends with it."""
+        since = self._blocked_since
+        if not room.line or (since is not None and now_ns < self._settles_ns(since)):
+            return None
+        fresh = [one for item in self._blocked(room) for one in item.all() if not one.told]
+        if not fresh and not self.owed:
+            self._blocked_since = None
+            return None
+        if since is None:
+            self._blocked_since = now_ns
+            if now_ns < self._settles_ns(now_ns):
+                return None
+        since_ns = min((item.created_ns for item in fresh), default=NEVER)
+        since_ns = min(since_ns, self._owed_since)
+        count = len(fresh) + sum(item.more for item in fresh) + self.owed
+        line = Typing(LINE, self._beyond(), count, min(since_ns, now_ns), taken_ns=now_ns, told=fresh, owed=self.owed)
+        for item in line.items:
+            self._waiting.remove(item)
+        self._flying.update(one.id for one in line.all())
+        for item in fresh:
+            item.told = True
+        self.owed, self._owed_since, self._blocked_since = 0, NEVER, None
+        return line
+
+    def _settles_ns(self, since: int) -> int:
+        return min(self._last_add + QUIET_NS, since + LONGEST_NS)
+
+    def _blocked(self, room: Room) -> list[Item]:
+        """What is due and was not taken by `_message`."""
+        critical = () if room.critical else (CRITICAL,)
+        gathered = () if room.normal else (GATHERED,)
+        return self._waiting.of(*critical, *SINGLE, *gathered)
+
+    def _beyond(self) -> list[Item]:
+        """What would not be typed within the next minute, if each sender has its share of that."""
+        order = self._waiting.of(*SINGLE)
+        if not self.limit:
+            return []
+        gathered = bool(self._waiting.queues[GATHERED])
+        share = max(1, self.limit // max(1, len({item.sender for item in order}) + gathered))
+        kept: set[str] = set()
+        used: Counter[str] = Counter()
+        for most in (share, self.limit):
+            for item in order:
+                if len(kept) < self.limit - gathered and item.id not in kept and used[item.sender] < most:
+                    kept.add(item.id)
+                    used[item.sender] += 1
+        return [item for item in order if item.id not in kept and item.bounded]
+
+
+def _ended(items: list[Item], outcome: str, reason: str) -> list[End]:
+    return [End(one, outcome, reason) for item in items for one in item.all()]
