@@ -27,6 +27,10 @@ from typing import Any
 
 Doc = dict[str, Any]
 SPOKEN = ("assistant", "model")
+# what the CLIs put into a user's turn themselves
+OWN_WORDS = re.compile(
+    r"\s*(<(system-reminder|environment_context|session_context|turn_aborted)|\[Request interrupted)"
+)
 
 
 def turns_of(request: Doc) -> list[Doc]:
@@ -58,14 +62,22 @@ def new_prompts(request: Doc) -> list[str]:
             break
         if turn.get("role") == "user":
             found[:0] = texts_of(turn)
-    return [text for text in found if not re.match(r"\s*<(system-reminder|environment_context|session_context)", text)]
+    return [text for text in found if not OWN_WORDS.match(text)]
 
 
 def brings_result(request: Doc) -> bool:
-    """True when the newest turn answers a tool call: it is not asked for again."""
+    """True when the newest turn answers a tool call and says nothing else: the tool is not asked for again."""
     turns = turns_of(request)
-    newest = json.dumps(turns[-1]) if turns else ""
-    return any(word in newest for word in ("tool_result", "function_call_output", "functionResponse"))
+    if not turns or turns[-1].get("type") == "function_call_output":
+        return bool(turns)
+    parts = turns[-1].get("content") or turns[-1].get("parts")
+    result = False
+    for part in parts if isinstance(parts, list) else []:
+        if part.get("type") == "tool_result" or "functionResponse" in part:
+            result = True
+        elif part.get("text") and not OWN_WORDS.match(part["text"]):
+            result = False
+    return result
 
 
 def events_anthropic(text: str, tool: str | None, model: str) -> Iterator[tuple[str, Doc]]:

@@ -20,7 +20,6 @@ from tmux_orchestrator.ground.errors import ConfigError
 from tmux_orchestrator.ground.paths import Home
 
 ROOT = Path(__file__).resolve().parents[2]
-AGED_NS = 10_000_000_000
 
 
 @pytest.fixture
@@ -192,6 +191,7 @@ WRONG = [
     ("delivery:\n  retries: true\n", "2: delivery.retries is 'true': it must be a whole number"),
     ("delivery:\n  retries:\n", "2: delivery.retries has no value: it must be a whole number"),
     ("delivery:\n  ttl: 1:30\n", "2: delivery.ttl is '1:30': it must be a duration from 0.1 to 31536000 seconds"),
+    ("delivery:\n  ttl: 010\n", "2: delivery.ttl is '010': it must be a duration"),
     ("delivery:\n  ttl: 24 h\n", "2: delivery.ttl is '24 h': it must be a duration"),
     ("delivery:\n  ttl: -5\n", "2: delivery.ttl is '-5': it must be a duration"),
     ("delivery:\n  ttl: .inf\n", "2: delivery.ttl is '.inf': it must be a duration"),
@@ -440,8 +440,10 @@ def test_a_stale_copy_is_not_believed(home: Home, change: str) -> None:
     elif change == "touch":
         os.utime(home.config_file, ns=(0, status.st_mtime_ns + 1))
     else:
-        time.sleep(0.02)  # let the file system's clock tick
-        write(home, "delivery: {retries: 8}\n")
+        end = time.monotonic() + 5
+        while os.stat(home.config_file).st_ctime_ns == status.st_ctime_ns:  # until the file system's clock ticks
+            assert time.monotonic() < end
+            write(home, "delivery: {retries: 8}\n")
         os.utime(home.config_file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert config.changed(home, old)
     expected = {"edit": 70, "replace": 8, "remove": 5, "touch": 7, "same_size_and_time": 8}[change]
@@ -566,6 +568,22 @@ def test_a_daemon_takes_a_change_up_and_refuses_a_bad_one(home: Home) -> None:
     os.unlink(home.config_file)
     assert live.poll()
     assert live.config.get("delivery.retries") == 5
+
+
+def test_a_daemon_that_polls_reads_nothing_while_nothing_changes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home, "delivery: {retries: lots}\n")
+    with pytest.raises(ConfigError):
+        config.Live(home)
+    write(home, "delivery: {retries: 7}\n")
+    live = config.Live(home)
+    write(home, "delivery: {retries: lots}\n")
+    assert live.poll()
+
+    def fail(home: Home) -> config.Config:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(config, "load", fail)
+    assert not live.poll()
 
 
 def test_an_old_process_does_not_sign_for_new_code(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

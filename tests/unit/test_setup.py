@@ -90,7 +90,7 @@ def test_without_root_the_command_is_told(
     program(tmp_path, "apt-get", "")
     if sudo:
         program(tmp_path, "sudo", "exit 1")
-    with pytest.raises(setup.Failed, match="tmux missing: sudo apt-get install -y tmux jq$"):
+    with pytest.raises(setup.Failed, match=r"tmux missing: sudo apt-get install -y tmux jq$"):
         setup.programs()
     assert not [line for line in called(tmp_path) if line.startswith("apt-get")]
 
@@ -153,7 +153,6 @@ def test_the_stamp_names_lock_and_version(setup: ModuleType, tmp_path: Path, mon
     assert setup.main(["check"]) == 0
     monkeypatch.setattr(setup, "VERSION", "3.99")
     assert setup.main(["check"]) == 1
-    monkeypatch.undo()
 
 
 def test_a_changed_lock_means_set_up_again(setup: ModuleType, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def private() -> Iterator[Server]:
 
 @pytest.fixture(params=[True, False], ids=["kept", "plain"])
 def tmux(request: pytest.FixtureRequest, private: Server) -> Iterator[Tmux]:
-    with Tmux(private.socket, keep=request.param) as client:
+    with Tmux(private.socket, keep=request.param, run=private.folder + "/run") as client:
         yield client
 
 
@@ -176,7 +176,7 @@ def test_a_stuck_server_is_given_up_and_the_text_is_revoked(
 
 def test_our_session_is_private_and_ends_with_the_last_other(private: Server) -> None:
     private.start(["sleep", "1000"], session="work")
-    with Tmux(private.socket, keep=True) as tmux:
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
         assert [pane.session for pane in tmux.panes()] == ["work"]
         assert private.tmux("list-sessions", "-F", "#{session_name}") == "_orc\nwork"
         tmux.end_if_alone()
@@ -190,7 +190,7 @@ def test_our_session_is_private_and_ends_with_the_last_other(private: Server) ->
 
 def test_notifications_come_and_the_end_of_the_server_shows(private: Server) -> None:
     private.start(["sleep", "1000"])
-    with Tmux(private.socket, keep=True) as tmux:
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
         assert not tmux.alive
         assert tmux.fileno() >= 0
         assert tmux.alive
@@ -205,7 +205,7 @@ def test_notifications_come_and_the_end_of_the_server_shows(private: Server) -> 
 def test_the_connection_sizes_nothing(private: Server) -> None:
     pane, _ = private.start(["sleep", "1000"])
     before = private.show(pane, "#{window_width}x#{window_height}")
-    with Tmux(private.socket, keep=True) as tmux:
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
         assert [f"{pane.width}x{pane.height}" for pane in tmux.panes()] == [before] == ["100x30"]
 
 
@@ -214,13 +214,16 @@ def test_it_works_from_inside_a_pane(private: Server, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TMUX", f"{private.socket},{private.pid},0")
     monkeypatch.setenv("TMUX_PANE", pane)
     for keep in (True, False):
-        with Tmux("", keep=keep) as tmux:
+        with Tmux("", keep=keep, run=private.folder + "/run") as tmux:
             assert [found.id for found in tmux.panes()] == [pane]
 
 
 def test_two_connections_share_the_private_session(private: Server) -> None:
     private.start(["sleep", "1000"])
-    with Tmux(private.socket, keep=True) as one, Tmux(private.socket, keep=True) as two:
+    with (
+        Tmux(private.socket, keep=True, run=private.folder + "/run") as one,
+        Tmux(private.socket, keep=True, run=private.folder + "/run") as two,
+    ):
         assert one.server() == two.server()
         one.close()
         assert two.run("display-message", "-p", "here") == ["here"]
@@ -272,7 +275,7 @@ def test_an_exchange_out_of_step_is_not_believed(tmp_path: os.PathLike[str], for
             sys.stdin.readline()
             """)
         )
-    connection = Connection([sys.executable, "-I", "-S", program], dict(os.environ))
+    connection = Connection([sys.executable, "-I", "-S", program], dict(os.environ), str(tmp_path))
     assert connection.exchange([Line([["a"]], 1), Line([["b"]], 1)], 5.0) == [None, None]
     assert not connection.alive
     connection.close()

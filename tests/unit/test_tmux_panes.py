@@ -25,7 +25,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=[True, False], ids=["kept", "plain"])
 def tmux(request: pytest.FixtureRequest, server: Server) -> Iterator[Tmux]:
-    with Tmux(server.socket, keep=request.param) as client:
+    with Tmux(server.socket, keep=request.param, run=server.folder + "/run") as client:
         yield client
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support_tmux import END, START, Recorder, Server, wait_until
 from tmux_orchestrator.ground.tmux import Guard, Tmux
-from tmux_orchestrator.ground.tmux.connection import Bodies
+from tmux_orchestrator.ground.tmux.bodies import Bodies
 
 SEED = 20261120
 # What must never come into being: it is named wherever a command could hide.
@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=[True, False], ids=["kept", "plain"])
 def tmux(request: pytest.FixtureRequest, server: Server) -> Iterator[Tmux]:
-    with Tmux(server.socket, keep=request.param) as client:
+    with Tmux(server.socket, keep=request.param, run=server.folder + "/run") as client:
         yield client
 
 
@@ -58,7 +58,7 @@ def fuzzed(count: int) -> list[str]:
 
 def test_the_canary_can_sing(server: Server) -> None:
     server.start(["sleep", "1000"])
-    with Tmux(server.socket, keep=True) as tmux:
+    with Tmux(server.socket, keep=True, run=server.folder + "/run") as tmux:
         tmux.run("list-panes", "-a", "-F", f"#(touch {CANARY})")
         wait_until(lambda: os.path.exists(CANARY))
         tmux.run("list-panes", "-a", "-F", f"#(touch${{IFS}}{CANARY}-2)")
@@ -326,7 +326,7 @@ def test_a_server_that_cannot_read_our_files_gets_the_text_another_way(
 ) -> None:
     recorder = Recorder(server)
     monkeypatch.setattr(Bodies, "put", lambda *_: "/nonexistent")
-    with Tmux(server.socket, keep=True) as tmux:
+    with Tmux(server.socket, keep=True, run=server.folder + "/run") as tmux:
         for pid in (recorder.pid, 1):
             outcome = tmux.type(recorder.pane, Guard(pid, recorder.nonce), b"text", "Enter")
             assert outcome == ("typed" if pid > 1 else "replaced")

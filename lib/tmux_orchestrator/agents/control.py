@@ -78,10 +78,12 @@ class Control:
         if ":" not in target and not target.startswith("%"):
             near = registry.near(self.registered, target)
             raise UsageError(f"no agent is called {target!r}{near}: see orc-agent list")
-        everybody = self.everybody()
-        pane = places.one(self.server().panes(), target, everybody)
+        server = self.server()
+        here = places.where(server)[1:]
+        everybody = [a for a in self.everybody() if (a.server_pid, a.server_start) == here]
+        pane = places.one(server.panes(), target, everybody)
         for agent in everybody:
-            if pane.nonce and agent.nonce == pane.nonce and agent.pane == pane.id:
+            if agent.pane == pane.id and agent.nonce == pane.nonce:
                 return agent
         raise UnavailableError(f"no agent is in {target!r}: start one with orc-run, or run orc-agent adopt {target}")
 

@@ -16,7 +16,7 @@ import os
 import sys
 
 from tmux_orchestrator.agents import registry
-from tmux_orchestrator.ground import fastjson, files, proc
+from tmux_orchestrator.ground import fastjson, files, output, proc
 from tmux_orchestrator.ground.errors import DataError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import CODE, Home
@@ -115,7 +115,8 @@ def _environment(given: dict[str, str], home: Home, agent: registry.Agent) -> di
 
 
 def _say(text: str) -> int:
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    sys.stderr.write(f"orc-run: {line}\n")
+    sys.stderr.write(
+        f"\norc-run: {output.clean(text)}\n"
+    )  # tmux's own line about the end will push the first one off the screen
     sys.stderr.flush()
     return NOT_STARTED

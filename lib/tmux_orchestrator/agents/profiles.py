@@ -41,6 +41,7 @@ _SHAPE: dict[str, Any] = {
         "footer": bool,
         "bright": bool,
         "cursor": bool,
+        "pasted": str,
     },
     "dialog": {"cues": list, "guard": list, "option": str, "top": str},
     "state": {"working": list, "queued": list, "limited": list, "limited_until": list},

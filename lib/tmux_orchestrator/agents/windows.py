@@ -74,7 +74,8 @@ def _try(server: Server, session: str, window: str, fresh: bool, argv: list[str]
         return _run(server, "new-session", ["-s", session, "-n", window], argv)
     existing = None if fresh else _window(found, session, window)
     if existing is not None:
-        return _run(server, "split-window", ["-t", str(existing.window_id)], argv)
+        last = str(existing.panes[-1].pane_id)  # behind the others, whose indexes stay as they are
+        return _run(server, "split-window", ["-t", last], argv)
     _check_new(window)
     return _run(server, "new-window", ["-t", f"{found.session_id}:", "-n", window], argv)
 

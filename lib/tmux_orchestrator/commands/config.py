@@ -59,9 +59,8 @@ def _value(settings: config.Config, name: str) -> Any:
     except KeyError:
         from tmux_orchestrator.ground import config_schema
 
-        section = name.partition(".")[0]
-        siblings = list(settings.values.get(section) or settings.values)
-        close = config_schema.nearest(name, siblings)
+        section = settings.values.get(name.partition(".")[0])
+        close = config_schema.nearest(name, list(section if isinstance(section, dict) else settings.values))
         raise errors.UsageError(f"unknown key {name!r}{close}: orc-config show lists them") from None
 
 

@@ -66,7 +66,7 @@ class SharedBucket:
         bucket = Bucket(*self._shape)
         now_ns = clock.boot_ns()
         try:
-            data = os.pread(fd, _SIZE + 1, 0)
+            data = os.pread(fd, _SIZE, 0)
         except OSError as error:
             raise SystemFailure(f"cannot read {self.path}: {error.strerror}") from None
         if not data:

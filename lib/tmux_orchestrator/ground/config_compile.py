@@ -161,9 +161,8 @@ class _Walk:
         return values
 
     def unknown(self, node: Node, path: str, name: str, siblings: list[str]) -> None:
-        self.wrong(
-            node, f"unknown key {_join(path, name)!r}{config_schema.nearest(name, siblings)}: see docs/configuration.md"
-        )
+        full = _join(path, name)
+        self.wrong(node, f"unknown key {full!r}{config_schema.nearest(full, siblings)}: see docs/configuration.md")
 
     def value(self, key: Key, node: Node, path: str) -> Any:
         """A converted value, or None beside a mistake."""

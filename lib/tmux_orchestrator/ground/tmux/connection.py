@@ -6,8 +6,7 @@ numbers that opened it close it, and every exchange ends with a command that pri
 it must be, nothing of the exchange is believed and the connection is dropped. Frames that hooks of the user's
 configuration cause carry another flag and do not count.
 
-Bodies lie in anonymous files of this process, which tmux reads by their name in /proc; a crash leaves nothing.
-Whoever gives up empties them, and what tmux has not read by then is never typed.
+A connection that does not answer in time is dropped, and with it the texts that tmux has not read by then.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ import subprocess
 import time
 from collections import deque
 
-from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.ground.errors import OrcError, UnavailableError
+from tmux_orchestrator.ground.tmux.bodies import Bodies, path_word
 from tmux_orchestrator.ground.tmux.plain import no_server
 from tmux_orchestrator.ground.tmux.words import Line, Reply, join, text
 
@@ -27,32 +27,8 @@ SESSION = "_orc"
 _ATTACH = ["new-session", "-A", "-E", "-s", SESSION, "-x", "80", "-y", "24", "-f", "no-output,ignore-size"]
 _INERT = ["sleep", "infinity"]
 MOST_NOTES = 1000
-
-
-class Bodies:
-    """Anonymous files, used again for every batch; the names are those that /proc gives them."""
-
-    def __init__(self) -> None:
-        self._files: list[int] = []
-
-    def put(self, index: int, body: bytes) -> str:
-        """Keep the body in the file with this index; the path under which tmux can read it."""
-        while len(self._files) <= index:
-            self._files.append(os.memfd_create("orc"))
-        fd = self._files[index]
-        os.ftruncate(fd, 0)
-        view = memoryview(body)
-        at = 0
-        while at < len(body):
-            at += os.pwrite(fd, view[at:], at)
-        return f"/proc/{os.getpid()}/fd/{fd}"
-
-    def drop(self) -> None:
-        """Empty and close them all: what has not been read yet cannot be typed any more."""
-        for fd in self._files:
-            os.ftruncate(fd, 0)
-            os.close(fd)
-        self._files = []
+# Stands for a text that could not be written (disk full): tmux types nothing, and the text goes another way.
+UNREADABLE = "/dev/null"
 
 
 class Frames:
@@ -101,9 +77,9 @@ class Frames:
 class Connection:
     """A live client of the server. Raises UnavailableError, also when there is no server; it never starts one."""
 
-    def __init__(self, base: list[str], env: dict[str, str], timeout: float = 5.0) -> None:
+    def __init__(self, base: list[str], env: dict[str, str], folder: str, timeout: float = 5.0) -> None:
         self._frames = Frames()
-        self._bodies = Bodies()
+        self._bodies = Bodies(folder)
         try:
             # Its output is read to the last word: tmux says there why it would not have us.
             self._client = subprocess.Popen(
@@ -142,14 +118,9 @@ class Connection:
         if not self.alive:
             return None
         secret = os.urandom(16).hex()
-        payload = bytearray()
-        for index, line in enumerate(lines):
-            if line.body:
-                payload += join([["load-buffer", "-b", line.buffer, self._bodies.put(index, line.body)]]).encode()
-                payload += b" ; "
-            payload += join(line.commands).encode() + b"\n"
+        payload = b"".join([self._payload(index, line) for index, line in enumerate(lines)])
         payload += join([["display-message", "-p", secret]]).encode() + b"\n"
-        replies = self._collect(memoryview(bytes(payload)), lines, secret.encode(), time.monotonic() + timeout)
+        replies = self._collect(memoryview(payload), lines, secret.encode(), time.monotonic() + timeout)
         if not lines:
             return [] if self.alive else None
         return replies + [None] * (len(lines) - len(replies))
@@ -189,6 +160,16 @@ class Connection:
                         if not payload:
                             both.unregister(self._in)
         return replies
+
+    def _payload(self, index: int, line: Line) -> bytes:
+        """The line as bytes for tmux, its body put where tmux will read it."""
+        if not line.body:
+            return join(line.commands).encode() + b"\n"
+        try:
+            path = self._bodies.put(index, line.body)
+        except (OSError, OrcError):
+            path = UNREADABLE
+        return join([["load-buffer", "-b", line.buffer, path_word(path)], *line.commands]).encode() + b"\n"
 
     @staticmethod
     def _due(lines: list[Line], index: int) -> int:

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.ground.paths import find_home
 from tmux_orchestrator.ground.tmux import guard as guards
 from tmux_orchestrator.ground.tmux import panes as screens
 from tmux_orchestrator.ground.tmux.connection import SESSION, Connection
@@ -55,13 +56,15 @@ class Tmux:
     """The server on one socket. Every method raises UnavailableError when there is no server, and after `DEADLINE`
     seconds without an answer; a kept connection is made anew at the next call."""
 
-    def __init__(self, socket: str, keep: bool = False) -> None:
+    def __init__(self, socket: str, keep: bool = False, run: str = "") -> None:
+        """`run` is the folder for texts on their way (the home's run folder by default)."""
         base, self._env = _surroundings(socket)
         self._starting = Plain(base, self._env)
         self._base = [base[0], "-N", *base[1:]]
         self._plain = Plain(self._base, self._env)
         self._keep = keep
         self._connection: Connection | None = None
+        self._folder = f"{run or find_home().run}/typing" if keep else ""
         self._buffers = os.urandom(8).hex()
         self._count = 0
 
@@ -180,7 +183,7 @@ class Tmux:
     def _connect(self) -> Connection:
         if not self.alive:
             self.close()
-            self._connection = Connection(self._base, self._env, DEADLINE)
+            self._connection = Connection(self._base, self._env, self._folder, DEADLINE)
         assert self._connection is not None
         return self._connection
 
@@ -196,7 +199,7 @@ class Tmux:
             raise UnavailableError("tmux went away: start it again")
         for index, (line, reply) in enumerate(zip(lines, replies, strict=True)):
             if line.buffer and reply is not None and line.buffer in (reply.error or ""):
-                # The server could not read our file (another namespace): nothing was typed, send it another way.
+                # The text could not be written, or not read by the server (another namespace): nothing was typed.
                 replies[index] = self._plain.exchange([line], timeout)[0]
         return replies
 
