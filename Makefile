@@ -29,7 +29,8 @@ lint: dev ## ruff, shellcheck, shfmt
 	$(PYTHON) -m ruff check $(PYTHONS)
 	$(PYTHON) -m ruff format --check $(PYTHONS)
 	.venv/bin/shellcheck $(SCRIPTS)
-	.venv/bin/shfmt -i 2 -ci -d $(SCRIPTS)
+	.venv/bin/shellcheck -S warning tests/helper.bash tests/cmd/*.bats
+	.venv/bin/shfmt -i 2 -ci -d $(SCRIPTS) tests/helper.bash tests/cmd/*.bats
 
 types: dev ## mypy, strict
 	$(PYTHON) -m mypy

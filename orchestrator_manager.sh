@@ -40,11 +40,12 @@ fail() { # CODE TEXT
 # others, and one that can make environments before one that first needs a package.
 find_python() {
   old='import sys; sys.version_info >= (3, 11) or sys.exit(1); '
+  real='print(getattr(sys, "_base_executable", "") or sys.executable)' # not that of somebody's environment
   home=${HOME:-/nonexistent}
   others=/usr/local/bin:/usr/bin:$home/.local/bin
   for place in "$home"/.pyenv/versions/*/bin; do others=$others:$place; done
   IFS=:
-  for probe in "${old}import ensurepip, venv; print(sys.executable)" "${old}print(sys.executable)"; do
+  for probe in "${old}import ensurepip, venv; $real" "$old$real"; do
     for places in "$PATH" "$others"; do
       for name in python3.13 python3.12 python3.11 python3; do
         for place in $places; do

@@ -133,7 +133,7 @@ class System:
 
     def publish(self, *argv: str, code: int = 0, **env: str) -> str:
         """The id of the event."""
-        return self.run("orc-publish", *argv, code=code, **env).split("\n")[0]
+        return self.run("orc-publish", *argv, code=code, stdin=None, **env).split("\n")[0]
 
     def broker(self, *argv: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a broker; returns when it holds its lock and follows the log."""

@@ -51,8 +51,10 @@ load ../helper
 }
 
 @test "a command gets its arguments as they are, and a -- of its own" {
-  expect 0 orc-ratelimit k -- printf '<%s>' -n --rate x -- '' 'a b;' '$(touch nothing)'
-  equals "$output" '<-n><--rate><x><--><><a b;><$(touch nothing)>'
+  # shellcheck disable=SC2016 # not to be expanded is the point
+  local nasty='$(touch nothing);'
+  expect 0 orc-ratelimit k -- printf '<%s>' -n --rate x -- '' 'a b' "$nasty"
+  equals "$output" "<-n><--rate><x><--><><a b><$nasty>"
 }
 
 @test "a command has the caller's umask, standard input and pipe signal" {

@@ -18,6 +18,7 @@ import pytest
 from support_tmux import Server, wait_until
 from tmux_orchestrator.agents import launch, registry, roster, runner, state, windows
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.commands import run as command
 from tmux_orchestrator.ground import errors, proc
 from tmux_orchestrator.ground.errors import DataError, UnavailableError, UsageError
 from tmux_orchestrator.ground.paths import CODE, Home
@@ -265,8 +266,9 @@ CANARY = "#(touch CANARY)"
 )
 def test_what_is_no_name_is_refused_and_nothing_is_made(server: Server, home: Home, argv: list[str]) -> None:
     before = panes(server)
-    done = orc("orc-run", *argv, "--", *SLEEP)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (errors.USAGE, "", 1)
+    with pytest.raises(UsageError) as raised:
+        command.main([*argv, "--", *SLEEP])
+    assert "CANARY" not in str(raised.value) or repr(CANARY) in str(raised.value)
     assert panes(server) == before and agents(home) == []
 
 

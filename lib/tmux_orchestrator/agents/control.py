@@ -145,7 +145,7 @@ class Control:
             raise UsageError(f"{target} is registered already: see orc-agent list")
         chosen = name or pane.window_name
         if not registry.valid_name(chosen):
-            raise UsageError(f"its window's name {chosen!r} cannot name an agent: give one with --name")
+            raise UsageError(f"{chosen!r} is no name for an agent: give one with --name, of a-z, 0-9, - and _")
         before = registry.resolve(self.registered, f"{pane.session}:{chosen}")
         if before is not None and before.alive():
             raise UsageError(f"{before.key} is taken by an agent that runs: give another --name")
@@ -156,7 +156,7 @@ class Control:
 
     def forget(self, agent: Agent) -> None:
         """Take an agent off the registry. Raises UsageError for one that runs and was not adopted."""
-        self._registered(agent)
+        self._must_be_registered(agent)
         if agent.alive() and not agent.adopted:
             raise UsageError(f"{agent.key} is running: stop it first, with orc-agent stop {agent.key}")
         with launch.start_lock(self.home, agent.session, agent.name):
@@ -166,7 +166,7 @@ class Control:
 
     def rename(self, agent: Agent, new: str) -> Agent:
         """Give the agent another name; its launch file and its pane's label go along."""
-        self._registered(agent)
+        self._must_be_registered(agent)
         if not registry.valid_name(new):
             raise UsageError(f"{new!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
         first, second = sorted((agent.name, new))
@@ -205,7 +205,7 @@ class Control:
         return ["tmux", *tmux.socket_args(seen.agent.socket), "select-window", *at, "select-pane", *at, *show]
 
     def pause(self, agent: Agent, paused: bool) -> None:
-        self._registered(agent)
+        self._must_be_registered(agent)
         roster.update(self.home, agent.key, paused=paused)
 
     def stop(self, agent: Agent) -> bool:
@@ -213,7 +213,7 @@ class Control:
         process = adoption.process(agent) if agent.adopted else (agent.pid, agent.pid_start)
         if process is None:
             return False
-        if agent not in self.registered:
+        if not self._is_registered(agent):
             return runner.end(*process)
         return runner.stop(self.home, agent, *process)
 
@@ -239,8 +239,11 @@ class Control:
                 raise GaveUp(f"{agent.key} is {seen.state} after {timeout_s:g} s: see orc-agent peek {target}")
             _until_end(agent, left)
 
-    def _registered(self, agent: Agent) -> None:
-        if agent not in self.registered:
+    def _is_registered(self, agent: Agent) -> bool:
+        return any(a.key == agent.key for a in self.registered)
+
+    def _must_be_registered(self, agent: Agent) -> None:
+        if not self._is_registered(agent):
             raise UsageError(
                 f"{agent.key} comes from agents.adopt: register it first, with orc-agent adopt {agent.pane}"
             )

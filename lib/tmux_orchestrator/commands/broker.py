@@ -32,5 +32,5 @@ def main(argv: list[str]) -> int:
         return errors.NO
     from tmux_orchestrator.delivery.broker import Broker
 
-    Broker(home, settings).run(once=given.once)
+    Broker(home).run(once=given.once)
     return errors.OK

@@ -69,9 +69,7 @@ def _word(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return output.clean(value)
-    from tmux_orchestrator.ground import config_text
-
-    return fastjson.dumps(config_text.tidy(value))
+    return fastjson.dumps(output.tidy(value))
 
 
 def _check(names: list[str], given: options.Options) -> int:
@@ -101,7 +99,7 @@ def _show(names: list[str], given: options.Options) -> int:
         raise errors.UsageError("show takes no key: get does")
     settings = config.load(paths.find_home())
     if given.json:
-        print(fastjson.dumps(config_text.tidy(settings.values) | {"environment": settings.from_env}))
+        print(fastjson.dumps(output.tidy(settings.values) | {"environment": settings.from_env}))
     else:
         sys.stdout.write(config_text.in_force(settings))
     return errors.OK

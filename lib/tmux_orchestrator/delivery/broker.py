@@ -14,16 +14,18 @@ import sys
 from types import FrameType
 from typing import Any
 
-from tmux_orchestrator.agents import profiles, registry
+from tmux_orchestrator.agents import adoption, profiles, registry
+from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE
 from tmux_orchestrator.delivery.dispatch import Dispatcher
+from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal
+from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import daylog, follow, reader
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, fastjson, files, tmux, watch
-from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
 from tmux_orchestrator.ground.paths import Home
 
@@ -34,24 +36,27 @@ _SECOND_NS = 1_000_000_000
 class Broker:
     """Owns the loop. `run` returns when a signal asks for it, or with `once` when nothing more is due."""
 
-    def __init__(self, home: Home, settings: Config) -> None:
+    def __init__(self, home: Home) -> None:
+        for folder in (home.events, home.run, home.registry):
+            files.make_dir(folder)
         self.home = home
-        self.settings = settings
-        files.make_dir(home.events)
-        files.make_dir(home.run)
-        files.make_dir(home.registry)
+        self.live = config.Live(home)
+        get = self.live.config.get
         self.journal = Journal(home)
-        self.log = Log(home, durable=False)
-        self.outcomes = Outcomes(home, self.log)
-        self.typist = Typist(profiles.load(settings.profiles), tmux.find_socket(settings.get("tmux.socket")))
-        self.dispatcher = Dispatcher(home, settings, self.journal, self.outcomes, self.typist)
+        self.outcomes = Outcomes(home, Log(home, durable=False, lock_timeout=1.0))
+        self.ledger = Ledger(home, self.journal, self.outcomes)
+        self.socket = tmux.find_socket(get("tmux.socket"))
+        self.typist = Typist(profiles.load(self.live.config.profiles), self.socket)
+        self.intake = Intake(self.live.config, self.ledger, self.typist)
+        self.dispatcher = Dispatcher(self.intake, self.ledger, self.typist, clock.boot_id())
         self.started = clock.now_ns()
         self._registry_seen: tuple[int, int] | None = None
+        self._adopted: list[Agent] = []
         self._day = ""
         self._status = b""
         self._status_at = 0
         self._checked_at = 0
-        self._bad_config: list[object] | None = None
+        self._refused = False
         self._stopping = False
         self._watch = watch.Watch([home.events, home.registry])
         self.follower = follow.Follower(home, self._first_place())
@@ -60,7 +65,7 @@ class Broker:
         """Follow the log until a signal asks to stop."""
         wakeup = self._signals()
         self._look_around()
-        self.dispatcher.restore()
+        self.intake.restore(clock.boot_id())
         try:
             while not self._stopping:
                 more = self._turn()
@@ -77,10 +82,21 @@ class Broker:
         self._look_around()
         more = self._take_in()
         self.dispatcher.step()
-        self.outcomes.flush()
-        self.journal.flush()
+        self._write()
         self._tell_status()
         return more
+
+    def _write(self) -> None:
+        """Outcomes before the journal: an end is told before it is forgotten. A full disk is waited out."""
+        refused = not self.outcomes.flush()
+        if not refused:
+            try:
+                self.journal.flush()
+            except OSError:
+                refused = True
+        if refused and not self._refused:
+            self._say("ERROR the disk takes nothing: nothing is typed until it does; make room")
+        self._refused = refused
 
     def _take_in(self) -> bool:
         lines = self.follower.read()
@@ -92,7 +108,7 @@ class Broker:
             return False
         offset = place.offset - sum(len(line) + 1 for line in lines)
         for line in lines:
-            self.dispatcher.take(line, (place.day, offset, len(line)))
+            self.intake.take(line, (place.day, offset, len(line)))
             offset += len(line) + 1
         self.journal.note("place", place.to_list())
         return True
@@ -106,6 +122,8 @@ class Broker:
         self._checked_at = now
         self._read_config()
         self._greet_day()
+        self._adopt()
+        self.intake.expire_parked()
         self.journal.compact(clock.boot_id(), now - 2 * MINUTE)
 
     def _read_registry(self) -> None:
@@ -114,32 +132,46 @@ class Broker:
             seen = (found.st_mtime_ns, found.st_ino)
         except FileNotFoundError:
             seen = (0, 0)
-        if seen == self._registry_seen:
-            return
-        self._registry_seen = seen
+        if seen != self._registry_seen:
+            self._registry_seen = seen
+            self._register()
+
+    def _register(self) -> None:
         try:
-            self.dispatcher.register(registry.load(self.home))
+            self.intake.register(registry.load(self.home) + self._adopted)
         except OrcError as error:
             self._say(f"ERROR {error}")
 
+    def _adopt(self) -> None:
+        """Take in the panes that the configuration adopts by pattern."""
+        patterns = self.live.config.get("agents.adopt")
+        if not patterns and not self._adopted:
+            return
+        try:
+            registered = registry.load(self.home)
+            server = tmux.Tmux(self.socket)
+            found = adoption.adopted(server, self.typist.panes(), patterns, self.typist.profiles, registered)
+        except OrcError:
+            return
+        if [agent.to_dict() for agent in found] != [agent.to_dict() for agent in self._adopted]:
+            self._adopted = found
+            self._register()
+
     def _read_config(self) -> None:
         """Take a changed configuration up; refuse a bad one, once, and keep the old."""
-        try:
-            if not config.changed(self.home, self.settings):
-                return
-            stamp = config.stamp(self.home)
-            if stamp == self._bad_config:
-                return
-            settings = config.load(self.home)
-            loaded = profiles.load(settings.profiles)
-        except ConfigError as error:
-            self._bad_config = config.stamp(self.home)
-            self._say(f"ERROR {error}: the configuration in use stays")
+        if not self.live.poll():
             return
-        self.settings = settings
+        settings = self.live.config
+        try:
+            if self.live.problem:
+                raise ConfigError(self.live.problem)
+            self.typist.profiles = profiles.load(settings.profiles)
+        except ConfigError as error:
+            self._say(f"ERROR {error} (the configuration in use stays)")
+            return
         clock.use_zone(settings.get("events.timezone"))
-        self.typist.profiles = loaded
-        self.dispatcher.configure(settings)
+        self.intake.configure(settings)
+        self._register()
         self._say("INFO the configuration was taken up")
 
     def _greet_day(self) -> None:
@@ -167,7 +199,7 @@ class Broker:
             context = event["message"]["content"]["context"]
             if context.get("outcome") not in ("held", "failed") or context.get("final"):
                 done.add((str(context.get("event")), str(context.get("target"))))
-        self.dispatcher.skip(done)
+        self.intake.delivered = done
         first = clock.local_day(self.started - daylog.DAY_NS)
         existing = [day for day in daylog.days(self.home) if day >= first]
         return follow.Place(existing[0]) if existing else follow.Place()
@@ -188,7 +220,7 @@ class Broker:
         now = clock.boot_ns()
         return all(
             one.flight is None and (not len(one.outbox) or one.wake_at(now, clock.now_ns()) != now)
-            for one in self.dispatcher.lanes.values()
+            for one in self.intake.lanes.values()
         )
 
     def _sleep(self, wakeup: int, until: int) -> None:
@@ -206,7 +238,7 @@ class Broker:
             self.typist.drain()
 
     def _leave(self) -> None:
-        self.outcomes.flush()
+        self._write()
         self.journal.close()
         self.typist.close()
         self.follower.close()
@@ -227,7 +259,7 @@ class Broker:
     def status(self) -> dict[str, object]:
         """What orc-status shows of the broker: who has how much waiting, and why."""
         lanes = {}
-        for key, one in self.dispatcher.lanes.items():
+        for key, one in self.intake.lanes.items():
             waiting = len(one.outbox) + (one.flight is not None)
             if waiting:
                 lanes[key] = {
@@ -241,8 +273,8 @@ class Broker:
             "started": clock.stamp(self.started),
             "targets": lanes,
             "queued": sum(one["queued"] for one in lanes.values()),  # type: ignore[misc]
-            "awaiting_ack": len(self.dispatcher.acks),
-            "damaged": self.dispatcher.damaged,
+            "awaiting_ack": len(self.intake.acks),
+            "damaged": self.intake.damaged,
             "place": self.follower.place.to_list(),
         }
 

@@ -118,6 +118,7 @@ class Journal:
         self._size = len(data)
         if data and not data.endswith(b"\n"):
             os.write(self._fd, b"\n")
+            self._size += 1
 
     def note(self, *record: Any) -> None:
         """Take a record in; it reaches the file with the next `flush` or `sync`."""
@@ -126,11 +127,16 @@ class Journal:
 
     def flush(self) -> None:
         """Hand what was noted to the system: it survives a kill -9."""
-        if self._waiting:
-            data = ("\n".join(self._waiting) + "\n").encode("ascii")
-            self._waiting.clear()
+        if not self._waiting:
+            return
+        data = ("\n".join(self._waiting) + "\n").encode("ascii")
+        try:
             files.write_all(self._fd, data)
-            self._size += len(data)
+        except OSError:
+            os.ftruncate(self._fd, self._size)  # what was noted waits for the next flush, whole
+            raise
+        self._waiting.clear()
+        self._size += len(data)
 
     def sync(self) -> None:
         """Have what was noted on disk: it survives a power cut."""
@@ -153,5 +159,4 @@ class Journal:
         self._open(data)
 
     def close(self) -> None:
-        self.flush()
         os.close(self._fd)

@@ -8,6 +8,8 @@ The typist keeps no state but its connections; who waits for what is the lane's 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tmux_orchestrator.agents import screen
 from tmux_orchestrator.agents.profiles import PLAIN, Profile
 from tmux_orchestrator.agents.registry import Agent
@@ -28,6 +30,11 @@ class View:
 
     def __init__(self, reason: str, guard: Guard | None = None, seen: screen.Screen | None = None) -> None:
         self.reason, self.guard, self.screen = reason, guard, seen
+
+    def ignore_cursor(self) -> None:
+        """For a screen that never stands still: the dialogs and the box were seen a moment ago."""
+        if self.guard is not None:
+            self.guard = replace(self.guard, cursor=None)
 
     def shows(self, mark: str) -> bool:
         """Does the screen hold this text, however it is wrapped?"""

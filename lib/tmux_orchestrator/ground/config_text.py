@@ -12,7 +12,7 @@ from typing import Any
 from tmux_orchestrator.ground import fastjson
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.config_schema import SECTIONS, Section
-from tmux_orchestrator.ground.output import clean
+from tmux_orchestrator.ground.output import clean, tidy
 
 HEAD = """\
 # The configuration. Each key stands here with its default, which also holds for a key that is left out.
@@ -37,17 +37,6 @@ def written(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{written(name)}: {written(part)}" for name, part in value.items()) + "}"
     return fastjson.dumps(tidy(value))
-
-
-def tidy(value: Any) -> Any:
-    """Whole floats as integers, which is how people write them."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {name: tidy(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [tidy(part) for part in value]
-    return value
 
 
 def _keys(section: Section) -> list[str]:

@@ -32,6 +32,17 @@ def clean(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in _HARMLESS or c in keep else ascii(c)[1:-1] for c in text)
 
 
+def tidy(value: Any) -> Any:
+    """Whole floats as integers, which is how people write them."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: tidy(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [tidy(part) for part in value]
+    return value
+
+
 def value(record: dict[str, Any], path: str) -> Any:
     """What stands at a dotted path; None where there is nothing."""
     found: Any = record

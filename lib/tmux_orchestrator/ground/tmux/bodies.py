@@ -31,9 +31,10 @@ class Bodies:
         while len(self._files) <= index:
             self._files.append(os.open(f"{self._name}-{len(self._files)}", _FLAGS, 0o600))
         fd = self._files[index]
-        os.ftruncate(fd, 0)
+        # Cutting to nothing first would make the file system free and find its blocks every time.
         os.lseek(fd, 0, os.SEEK_SET)
         files.write_all(fd, body)
+        os.ftruncate(fd, len(body))
         return path
 
     def drop(self) -> None:

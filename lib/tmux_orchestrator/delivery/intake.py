@@ -1,0 +1,269 @@
+"""Events come in: who gets them, which are acknowledged, what an earlier life of the broker still owed.
+
+Each line of the log is taken once, in order. What it asks for is noted in the journal before the place in the log
+moves on, so a crash takes it again or not, but never loses it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.delivery import routing
+from tmux_orchestrator.delivery.acks import Acks, acknowledged_id
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND
+from tmux_orchestrator.delivery.journal import Owed
+from tmux_orchestrator.delivery.lane import Lane
+from tmux_orchestrator.delivery.ledger import Event, Ledger, Place
+from tmux_orchestrator.delivery.outbox import Item
+from tmux_orchestrator.delivery.routing import Directory, Routing
+from tmux_orchestrator.delivery.typist import Typist
+from tmux_orchestrator.eventlog import reader
+from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
+from tmux_orchestrator.eventlog.event import RECORDS, short
+from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground.config import Config
+
+_NOT_TYPED = {routing.DROP: "dropped by a rule", routing.LOG: "monitoring is not typed"}
+_REPEATED = ("id", "seq", "sender", "priority", "text", "subject", "tags", "created_ns", "requires_ack", "event")
+
+
+class Intake:
+    """Owns the lanes; the dispatcher empties them."""
+
+    def __init__(self, settings: Config, ledger: Ledger, typist: Typist) -> None:
+        self.ledger = ledger
+        self.typist = typist
+        self.lanes: dict[str, Lane] = {}
+        self.acks = Acks(1.0)
+        self.directory = Directory([], {})
+        self.damaged = 0
+        self.delivered: set[tuple[str, str]] = set()  # by an earlier life, when its journal is lost
+        self._parked: dict[str, Event] = {}  # --queue: by id, for names that nobody has yet
+        self.configure(settings)
+
+    def configure(self, settings: Config) -> None:
+        """Take the configuration, or a new one, into use."""
+        self.settings = settings
+        self._rules = [routing.Rule(rule) for rule in settings.rules]
+        self.directory = Directory(self.directory.agents, settings.groups)
+        self.acks.timeout_ns = int(settings.get("delivery.ack_timeout") * 1e9)
+        for one in self.lanes.values():
+            one.configure(settings.get)
+
+    def register(self, agents: list[Agent]) -> None:
+        """The registry changed: who is there now."""
+        self.directory = Directory(agents, self.settings.groups)
+        self.ledger.agents = set(self.directory.by_key)
+        for one in self.lanes.values():
+            one.agent = self.directory.by_key.get(one.key)
+            one.due_at = min(one.due_at, clock.boot_ns()) if one.flight is None else one.due_at
+        for event_id in list(self._parked):
+            event = self._parked.pop(event_id)
+            for target in event["to"]["targets"]:  # owed to the name until now, to the agent from now on
+                owed = self.ledger.owed(event_id, target)
+                if owed is not None:
+                    self.ledger.close(event_id, target)
+                    self._route(event, (owed.day, owed.offset, owed.length))
+
+    def lane(self, key: str) -> Lane:
+        """The lane of a target; a new one the first time."""
+        one = self.lanes.get(key)
+        if one is None:
+            one = self.lanes[key] = Lane(key, self.settings.get)
+            one.agent = self.directory.by_key.get(key)
+        return one
+
+    # a line of the log
+
+    def take(self, line: bytes, place: Place) -> None:
+        """One line of the log, and where it stands."""
+        event = reader.decode(line)
+        if event is None:
+            self.damaged += bool(line.strip())
+            return
+        try:
+            self._take(event, place)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            self.damaged += 1  # JSON, but no event: somebody wrote it by hand
+
+    def _take(self, event: Event, place: Place) -> None:
+        wanted = acknowledged_id(event)
+        if wanted is not None:
+            self._acknowledged(wanted, event)
+        kind = event["message"]["type"]
+        if kind == "clear_queues":
+            self._clear(event)
+        if kind not in RECORDS:
+            self._route(event, place)
+
+    def _routed(self, event: Event) -> Routing:
+        if routing.needs_panes(event, self.directory, self._rules):
+            self.directory = Directory(self.directory.agents, self.settings.groups, self.typist.panes())
+        get = self.settings.get
+        quiet = get("monitoring.disable_tmux_messages")
+        return routing.route(event, self.directory, self._rules, get("delivery.max_hops"), quiet)
+
+    def _route(self, event: Event, place: Place) -> None:
+        """Owe it to everybody it is for, and refuse what names nobody."""
+        routed = self._routed(event)
+        self.ledger.expect(event["id"], len(routed.deliveries) + len(routed.problems))
+        for target, priority, action in routed.deliveries:
+            self._owe(event, target.key, priority, action, place)
+        for text, reason, advice in routed.problems:
+            if reason == routing.ABSENT and event["metadata"].get("queue"):
+                self._park(event, text, place)
+            else:
+                self._refuse(event, text, routing.UNKNOWN if reason == routing.ABSENT else reason, advice)
+
+    def _owe(self, event: Event, target: str, priority: str, action: str, place: Place) -> None:
+        event_id = event["id"]
+        if (event_id, target) in self.delivered or self.ledger.owed(event_id, target) is not None:
+            return
+        if action in _NOT_TYPED:
+            self.ledger.record(event_id, target, "digested", _NOT_TYPED[action], final=True)
+            self.ledger.close(event_id, target)
+            return
+        self.ledger.owe(event_id, target, place)
+        one = self.lane(target)
+        self.ledger.ended(target, one.outbox.add(self._item(event, priority, action), clock.now_ns()))
+        if one.flight is None and not one.failures and (not one.hold or one.hold == "agent_gone"):
+            one.due_at = 0
+
+    def _item(self, event: Event, priority: str, action: str) -> Item:
+        message, metadata = event["message"], event["metadata"]
+        created = parse_stamp(event["timestamp"])
+        expires, not_before = routing.times(event)
+        if expires is None:
+            ttl = "delivery.notification_ttl" if message["type"] == "notification" else "delivery.ttl"
+            expires = (not_before or created) + int(self.settings.get(ttl) * 1e9)
+        return Item(
+            id=event["id"],
+            seq=event["seq"],
+            sender=routing.sender_key(event),
+            priority=priority,
+            text=message["content"]["body"],
+            subject=message["content"].get("subject") or "",
+            tags=tuple(metadata.get("tags") or ()),
+            created_ns=created,
+            expires_ns=expires,
+            not_before_ns=not_before,
+            supersede=metadata.get("supersedes"),
+            requires_ack=bool(metadata.get("requires_ack")),
+            action=action,
+            event=event,
+        )
+
+    def _park(self, event: Event, target: str, place: Place) -> None:
+        """Keep it for a name that will come."""
+        if self.ledger.owed(event["id"], target) is None:
+            self.ledger.owe(event["id"], target, place)
+            self.ledger.record(event["id"], target, "held", routing.ABSENT)
+        self._parked[event["id"]] = event
+
+    def _refuse(self, event: Event, target: str, reason: str, advice: str) -> None:
+        self.ledger.record(event["id"], target, "failed", reason, advice=advice, final=True)
+        self.ledger.close(event["id"], target)
+        self.ledger.hear(event, f"{short(event['id'])} to {target}: {reason}" + (f" ({advice})" if advice else ""))
+
+    def expire_parked(self) -> None:
+        """End what waited too long for somebody who did not come."""
+        now = clock.now_ns()
+        for event_id, event in list(self._parked.items()):
+            item = self._item(event, event["message"]["priority"], routing.TYPE)
+            if item.is_expired(now):
+                del self._parked[event_id]
+                for target in event["to"]["targets"]:
+                    if self.ledger.owed(event_id, target) is not None:
+                        self.ledger.end(target, item, "expired", "nobody of that name came")
+
+    # acknowledging and clearing
+
+    def _acknowledged(self, wanted: str, event: Event) -> None:
+        source = event["source"]
+        by = f"{source.get('session')}:{source.get('identifier')}"
+        owed = list(self.ledger.journal.memory.owed)
+        for event_id in {key[0] for key in owed if key[0] == wanted or (len(wanted) >= 6 and key[0].endswith(wanted))}:
+            targets = {target for its_id, target in owed if its_id == event_id}
+            items = {one.target: one.item for one in self.acks.acknowledged(event_id, by)}
+            for target in {by} if by in targets else targets:
+                for end in self.lane(target).outbox.end(event_id, "acked"):  # it had not been typed yet
+                    items[target] = end.item
+            for target, item in items.items():
+                self.ledger.end(target, item, "acked", f"by {by}" if source.get("session") else "")
+
+    def _clear(self, event: Event) -> None:
+        """End everything that waits; the log keeps it."""
+        reason = f"cleared by {event['source'].get('identifier')}"
+        for one in self.lanes.values():
+            self.ledger.ended(one.key, one.outbox.clear("expired", reason))
+        for event_id, parked in self._parked.items():
+            for target in parked["to"]["targets"]:
+                if self.ledger.owed(event_id, target) is not None:
+                    self.ledger.record(event_id, target, "expired", reason, final=True)
+                    self.ledger.close(event_id, target)
+        self._parked.clear()
+
+    def remind(self) -> None:
+        """Repeat what nobody acknowledged; after the last repeat, escalate it."""
+        for awaited in self.acks.due(clock.now_ns()):
+            item, one = awaited.item, self.lane(awaited.target)
+            if item.id in one.outbox or one.flight is not None:
+                continue
+            if awaited.repeats >= self.settings.get("delivery.ack_repeats"):
+                self._escalate(item, awaited.target)
+                continue
+            again = Item(**{name: getattr(item, name) for name in _REPEATED}, repeat=awaited.repeats + 1)
+            self.ledger.ended(one.key, one.outbox.add(again, clock.now_ns()))
+
+    def _escalate(self, item: Item, target: str) -> None:
+        self.acks.forget(item.id, target)
+        repeats = self.settings.get("delivery.ack_repeats")
+        text = f"Nobody acknowledged {short(item.id)} to {target} after {repeats} repeats: {item.subject or item.text}"
+        to = tuple(self.settings.get("delivery.escalate_to"))
+        self.ledger.outcomes.say(text[:500], "escalation", {"event": item.id, "target": target}, "high", to)
+        self.ledger.end(target, item, "dead", "not_acknowledged")
+
+    # after a restart
+
+    def restore(self, boot_id: str) -> None:
+        """Take over what the journal says an earlier life owed, and what it typed in the last minute."""
+        boot = clock.boot_ns()
+        memory = self.ledger.journal.memory
+        for (target, its_boot, ns, _), kind in memory.intents.items():
+            since = ns if its_boot == boot_id else 0  # of an earlier boot: it is older than this one
+            if boot - since < MINUTE + 6 * SECOND:
+                self.lane(target).remember(kind, since, boot)
+        for (event_id, target), owed in list(memory.owed.items()):
+            event = self._read_again(event_id, owed)
+            if event is None:
+                self.ledger.record(event_id, target, "dead", "no longer in the log", final=True)
+                self.ledger.close(event_id, target)
+            else:
+                self._restore(event, target, owed)
+
+    def _restore(self, event: Event, target: str, owed: Owed) -> None:
+        routed = self._routed(event)
+        self.ledger.expect(event["id"], len(routed.deliveries) + len(routed.problems))
+        found = next((one for one in routed.deliveries if one.target.key == target), None)
+        if found is None and any(problem.target == target for problem in routed.problems):
+            self._parked[event["id"]] = event
+            return
+        priority, action = (found.priority, found.action) if found else (event["message"]["priority"], routing.TYPE)
+        item = self._item(event, priority, action)
+        if not owed.typed_ns:
+            self.ledger.ended(target, self.lane(target).outbox.add(item, clock.now_ns()))
+        elif item.requires_ack:
+            self.acks.typed(item, target, owed.typed_ns)
+        else:
+            self.ledger.end(target, item, "typed", "unconfirmed")
+
+    def _read_again(self, event_id: str, owed: Owed) -> Event | None:
+        try:
+            with open(day_file(self.ledger.home, owed.day), "rb") as file:
+                event = reader.decode(os.pread(file.fileno(), owed.length, owed.offset))
+        except OSError:
+            event = None
+        if event is not None and event.get("id") == event_id:
+            return event
+        return reader.find(self.ledger.home, event_id)
