@@ -204,7 +204,9 @@ class System:
 
     def story(self) -> str:
         """For a failed test: what the log, the broker and the panes say."""
-        lines = [f"{e['seq']} {e['message']['type']} {json.dumps(e['message']['content'])}" for e in self.events()[-40:]]
+        lines = [
+            f"{e['seq']} {e['message']['type']} {json.dumps(e['message']['content'])}" for e in self.events()[-40:]
+        ]
         for name in ("broker.out", "logs/defects.log"):
             if os.path.exists(f"{self.root}/{name}"):
                 with open(f"{self.root}/{name}", encoding="utf-8", errors="replace") as file:

@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+
 from support_orc import System
 from support_tmux import wait_until
 

@@ -197,12 +197,14 @@ def test_only_neighbours_are_joined() -> None:
     ids=str,
 )
 def test_what_differs_is_not_joined(other: dict[str, Any]) -> None:
-    pane = Pane()
-    pane.add(item(text="x"), item(**({"sender": "a", "priority": "normal", "text": "x"} | other)))
-    pane.drain()
-    assert pane.typed[0][1].count == 1
-    pane.run(2 * MINUTE)
-    assert len(pane.typed) == 2
+    plain: dict[str, Any] = {"sender": "a", "priority": "normal", "text": "x"}
+    for pair in ((plain, plain | other), (plain | other, plain)):
+        pane = Pane()
+        pane.add(*(item(**fields) for fields in pair))
+        pane.drain()
+        assert pane.typed[0][1].count == 1
+        pane.run(2 * MINUTE)
+        assert len(pane.typed) == 2
 
 
 def test_joined_ones_live_as_long_as_the_last_of_them() -> None:
@@ -380,6 +382,23 @@ def test_one_sender_may_have_no_more_than_the_pair_cap() -> None:
     assert pane.run(MINUTE + SECOND) == ["LINE 2", "a2", "a3"]
 
 
+def test_what_was_not_typed_does_not_count_for_the_pair_cap() -> None:
+    pane = Pane(pair_limit=1)
+    pane.add(item(text="1"))
+    for _ in range(3):
+        typing, _ = pane.box.next(pane.now, OPEN)
+        assert typing
+        pane.box.back(typing, pane.now)
+    assert pane.drain() == ["1"]
+
+
+def test_more_typed_than_the_limit_and_nothing_left() -> None:
+    pane = Pane(limit=1)
+    for _ in range(3):
+        pane.box.remember("a", START)
+    assert pane.box.next(START, OPEN) == (None, [])
+
+
 def test_without_a_limit_everything_is_typed_at_once() -> None:
     pane = Pane(limit=0, critical=0, queue_size=10_000)
     pane.add(*(item(text=f"{n}") for n in range(500)))
@@ -406,6 +425,23 @@ def test_a_line_that_could_not_be_typed_is_made_again_with_the_same_count() -> N
     assert len(pane.box) == 10
     again, _ = pane.box.next(pane.now, pane.room())
     assert again and (again.kind, again.count) == (LINE, 40)
+
+
+def test_what_was_told_is_not_told_again() -> None:
+    pane = Pane(limit=2)
+    closed = Room(False, True, True)
+    pane.add(*(item() for _ in range(4)))
+    pane.drain()
+    counts = []
+    for new in (0, 1, 0):
+        pane.add(*(item() for _ in range(new)))
+        for _ in range(2):
+            pane.now += 3 * SECOND
+            typing, _ = pane.box.next(pane.now, closed)
+            if typing is not None:
+                counts.append(typing.count)
+                pane.box.done(typing)
+    assert counts == [2, 1]
 
 
 def test_priority_goes_before_fairness_only_while_there_is_enough_for_all() -> None:
@@ -615,20 +651,20 @@ def test_a_message_behind_floods_is_typed_within_a_minute(
 
 def test_ten_thousand_messages_are_added_and_drained_in_a_fifth_of_a_second() -> None:
     many = [item(f"s{n % 8}", ("high", "normal")[n % 2]) for n in range(10_000)]
-    best = 9.0
+    times = []
     for _ in range(3):
         box = Outbox(limit=0, queue_size=20_000)
-        start = time.perf_counter()
+        start = time.process_time()
         for one in many:
             box.add(one, START)
         typed = 0
         while typing := box.next(START, OPEN)[0]:
             typed += len(box.done(typing))
-        best = min(best, time.perf_counter() - start)
+        times.append(time.process_time() - start)
         assert typed == 10_000
-    assert best < 0.2
-    box = Outbox()
-    start = time.perf_counter()
-    for one in many:
-        box.add(one, START)
-    assert time.perf_counter() - start < 0.2
+        box = Outbox()
+        start = time.process_time()
+        for one in many:
+            box.add(one, START)
+        times.append(time.process_time() - start)
+    assert min(times[::2]) < 0.2 and min(times[1::2]) < 0.2

@@ -56,10 +56,10 @@ def test_peek_takes_nothing_and_keys_are_apart(home: Home, at: Time) -> None:
 
 def test_after_a_reboot_nothing_has_leaked_and_nothing_blocks_for_ever(home: Home, at: Time) -> None:
     assert bucket(home).take(10) == 0
-    at.boot, at.ns = "boot-2", 5
-    assert bucket(home).take(1) == 6 * SECOND
-    at.ns += 6 * SECOND
-    assert bucket(home).take(1) == 0
+    for at.boot, at.ns in (("boot-2", 5), ("boot-3", 10**17)):
+        assert bucket(home).take(1) == 6 * SECOND
+        at.ns += 6 * SECOND
+        assert bucket(home).take(1) == 0
 
 
 @pytest.mark.parametrize(

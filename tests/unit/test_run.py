@@ -62,6 +62,7 @@ def panes(server: Server) -> dict[str, str]:
 
 def shown(server: Server, pane: str) -> str:
     """The screen and what has scrolled off it: tmux's own line about the end takes one."""
+    server.tmux("run-shell", "true")  # see places.reap
     return server.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", pane)
 
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
+
 from support_tmux import END, START, Recorder, Server, wait_until
 from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.tmux import Guard, Tmux, TmuxError, find_socket, server, socket_args

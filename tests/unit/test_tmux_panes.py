@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+
 from support_tmux import Recorder, Server, wait_until
 from tmux_orchestrator.ground.tmux import Tmux
 

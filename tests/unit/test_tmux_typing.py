@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from support_tmux import END, START, Recorder, Server, wait_until
 from tmux_orchestrator.ground.tmux import Guard, Tmux
 from tmux_orchestrator.ground.tmux.bodies import Bodies

@@ -31,6 +31,15 @@ def where(tmux: Tmux) -> Where:
     return Where(socket, int(pid), proc.start_time(int(pid)) or 0)
 
 
+def reap(tmux: Tmux) -> None:
+    """Have tmux collect its dead children, after which their panes say how they ended.
+
+    tmux 3.3 misses the end of a pane's process that falls into the milliseconds in which it runs utempter for that
+    same pane, and notices at its next child's end: this is one.
+    """
+    tmux.run("run-shell", "true")
+
+
 def label(pane: Pane) -> str:
     """session:window.pane, by indexes."""
     return f"{pane.session}:{pane.window_index}.{pane.pane_index}"

@@ -42,6 +42,7 @@ _SHAPE: dict[str, Any] = {
         "bright": bool,
         "cursor": bool,
         "pasted": str,
+        "placeholder": str,
     },
     "dialog": {"cues": list, "guard": list, "option": str, "top": str},
     "state": {"working": list, "queued": list, "limited": list, "limited_until": list},
@@ -60,10 +61,11 @@ _SUFFIXES = (".js", ".mjs", ".cjs", ".py", ".exe")
 class Composer:
     """How the input box is found.
 
-    `prompt` matches its first line and `above` one of the `within` lines over that. `end` matches the line after it;
-    where there is none, the box goes on to the end of the screen, less the last paragraph if there is a `footer`.
+    `prompt` matches its first line and `above` one of the `within` lines over that. `end` matches the line after it.
+    A box whose end is not drawn goes on to the end of the screen, less the last paragraph if there is a `footer`.
     `bright`: the prompt of the box is not dim, others are. `cursor`: the terminal's cursor stands in the box.
-    `pasted`: what the box shows in the place of a long paste.
+    `pasted`: what the box shows in the place of a long paste. `placeholder`: what an empty box shows, for a CLI
+    that prints it like typed text when there are no colours.
     """
 
     prompt: re.Pattern[str]
@@ -74,6 +76,7 @@ class Composer:
     bright: bool
     cursor: bool
     pasted: re.Pattern[str] | None
+    placeholder: re.Pattern[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,4 +299,5 @@ def _composer(where: str, table: dict[str, Any] | None) -> Composer | None:
         bright=table.get("bright", False),
         cursor=table.get("cursor", False),
         pasted=_shown(f"{where}.pasted", table.get("pasted")),
+        placeholder=_shown(f"{where}.placeholder", table.get("placeholder")),
     )

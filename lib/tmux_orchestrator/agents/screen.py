@@ -113,7 +113,8 @@ def _box_end(composer: Composer, text: list[str], start: int, last: int) -> int 
         for at in range(start + 1, last):
             if composer.end.match(text[at]):
                 return at
-        return None
+        if not composer.footer:
+            return None
     end = last
     while composer.footer and end > start + 1 and text[end - 1]:
         end -= 1
@@ -274,7 +275,8 @@ def _draft(composer: Composer, lines: list[str], text: list[str], box: tuple[int
     for at in range(start, end):
         row, look = _typed(lines[at], width if at == start else 0, look)
         rows.append(row)
-    return "\n".join(row[width:].rstrip() if not row[:width].strip() else row.rstrip() for row in rows).strip()
+    typed = "\n".join(row[width:].rstrip() if not row[:width].strip() else row.rstrip() for row in rows).strip()
+    return "" if composer.placeholder and composer.placeholder.fullmatch(typed) else typed
 
 
 def _typed(line: str, skip: int, look: _Look) -> tuple[str, _Look]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tmux_orchestrator.agents import places, screen
 from tmux_orchestrator.agents.profiles import PLAIN, Profile
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.ground import clock, proc
+from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.tmux import Pane, Screenshot, Tmux
 
@@ -121,11 +121,6 @@ def judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Pro
     return _shown(agent, pane, shot, profile)
 
 
-def started(agent: Agent) -> str:
-    """When its process started."""
-    return clock.stamp(clock.now_ns() - _age_ns(agent))
-
-
 class _View(NamedTuple):
     """Each agent's pane by key; the screens of those that run, and when the others ended, by pane id."""
 
@@ -138,13 +133,24 @@ def _observe(tmux: Tmux, agents: Sequence[Agent]) -> _View:
     """What a server shows of its agents; nothing where there is no server."""
     try:
         server = places.where(tmux)[1:]
-        listed = {pane.id: pane for pane in tmux.panes()}
-        here = [a for a in agents if (a.server_pid, a.server_start) == server and a.pane in listed]
-        panes = {a.key: listed[a.pane] for a in here if places.holds(listed[a.pane], a)}
+        here = [a for a in agents if (a.server_pid, a.server_start) == server]
+        panes = _panes(tmux, here)
+        if any(_unexplained(panes[a.key]) for a in here if a.key in panes and not a.alive()):
+            places.reap(tmux)
+            panes = _panes(tmux, here)
         shots = tmux.look([pane.id for pane in panes.values() if not pane.dead])
         return _View(panes, shots, _times(tmux, panes.values()))
     except UnavailableError:
         return _View({}, {}, {})
+
+
+def _panes(tmux: Tmux, agents: Sequence[Agent]) -> dict[str, Pane]:
+    listed = {pane.id: pane for pane in tmux.panes()}
+    return {a.key: listed[a.pane] for a in agents if a.pane in listed and places.holds(listed[a.pane], a)}
+
+
+def _unexplained(pane: Pane) -> bool:
+    return pane.dead_status is None and pane.dead_signal is None
 
 
 def _times(tmux: Tmux, panes: Iterable[Pane]) -> dict[str, str]:
@@ -168,11 +174,7 @@ def _shown(agent: Agent, pane: Pane, shot: Screenshot, profile: Profile) -> Seen
     shown = screen.classify(profile, shot.lines, (shot.pane.cursor_x, shot.pane.cursor_y))
     if shown.state != "unknown":
         return Seen(agent, shown.state, "screen", "likely", pane=pane, screen=shown)
-    if _age_ns(agent) < STARTING_S * 1e9:
-        return Seen(agent, "starting", "kernel", since=started(agent), pane=pane, screen=shown)
+    age_ns = clock.boot_ns() - agent.pid_start * _TICK_NS
+    if age_ns < STARTING_S * 1e9 and not agent.adopted:
+        return Seen(agent, "starting", "kernel", since=agent.registered, pane=pane, screen=shown)
     return Seen(agent, "unknown", "screen", "none", pane=pane, screen=shown)
-
-
-def _age_ns(agent: Agent) -> int:
-    start = proc.start_time(agent.pid) or agent.pid_start
-    return clock.boot_ns() - start * _TICK_NS

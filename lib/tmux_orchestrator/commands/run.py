@@ -53,7 +53,7 @@ def _start(given: options.Options) -> int:
     server = tmux.Tmux(socket)
     agent = runner.start(home, server, socket, _plan(given, settings, server))
     pane = next((p for p in server.panes() if p.id == agent.pane), None)
-    seen = state.Seen(agent, "starting", "kernel", since=state.started(agent), pane=pane)
+    seen = state.Seen(agent, "starting", "kernel", since=agent.registered, pane=pane)
     output.show([seen.record()], given.o, state.COLUMNS, state.FIELDS)
     return errors.OK
 

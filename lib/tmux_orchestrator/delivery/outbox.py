@@ -117,8 +117,6 @@ class Outbox:
         if now_ns < self._now:
             self._waiting.ran_back(now_ns)
             self._last_add = min(self._last_add, now_ns)
-            if self._blocked_since is not None:
-                self._blocked_since = min(self._blocked_since, now_ns)
         self._now = now_ns
         while self._typed and not now_ns - MINUTE <= self._typed[0][0] <= now_ns:
             self._recent[self._typed.popleft()[1]] -= 1
@@ -286,7 +284,7 @@ class Outbox:
         gathered = bool(self._waiting.queues[GATHERED])
         queues = [self._waiting.queues[rank] for rank in SINGLE]
         waiting = sum(len(queue) for senders in queues for queue in senders.values()) + gathered
-        if not self.limit or len(self._typed) + waiting <= self.limit:
+        if not (self.limit and waiting) or len(self._typed) + waiting <= self.limit:
             return 0
         return max(1, self.limit // (len({sender for senders in queues for sender in senders}) + gathered))
 

@@ -17,8 +17,9 @@ from tmux_orchestrator.ground.tmux.guard import (
     UNKNOWN,
     Guard,
 )
+from tmux_orchestrator.ground.tmux.jobs import Frame
 from tmux_orchestrator.ground.tmux.panes import Pane, Screenshot
-from tmux_orchestrator.ground.tmux.server import Frame, Tmux, find_socket, socket_args
+from tmux_orchestrator.ground.tmux.server import Tmux, find_socket, socket_args
 from tmux_orchestrator.ground.tmux.words import TmuxError
 
 __all__ = [

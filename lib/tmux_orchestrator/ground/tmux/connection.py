@@ -11,11 +11,13 @@ A connection that does not answer in time is dropped, and with it the texts that
 
 from __future__ import annotations
 
+import itertools
 import os
 import selectors
 import subprocess
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from tmux_orchestrator.ground.errors import OrcError, UnavailableError
 from tmux_orchestrator.ground.tmux.bodies import Bodies, path_word
@@ -118,7 +120,8 @@ class Connection:
         if not self.alive:
             return None
         secret = os.urandom(16).hex()
-        payload = b"".join([self._payload(index, line) for index, line in enumerate(lines)])
+        files = itertools.count()
+        payload = b"".join([self._payload(line, files) for line in lines])
         payload += join([["display-message", "-p", secret]]).encode() + b"\n"
         replies = self._collect(memoryview(payload), lines, secret.encode(), time.monotonic() + timeout)
         if not lines:
@@ -161,20 +164,21 @@ class Connection:
                             both.unregister(self._in)
         return replies
 
-    def _payload(self, index: int, line: Line) -> bytes:
-        """The line as bytes for tmux, its body put where tmux will read it."""
-        if not line.body:
-            return join(line.commands).encode() + b"\n"
+    def _payload(self, line: Line, files: Iterator[int]) -> bytes:
+        """The line as bytes for tmux, its texts put where tmux will read them."""
+        loads = [["load-buffer", "-b", buffer, self._put(next(files), body)] for buffer, body in line.texts]
+        return join([*loads, *line.commands]).encode() + b"\n"
+
+    def _put(self, index: int, body: bytes) -> str:
         try:
-            path = self._bodies.put(index, line.body)
+            return path_word(self._bodies.put(index, body))
         except (OSError, OrcError):
-            path = UNREADABLE
-        return join([["load-buffer", "-b", line.buffer, path_word(path)], *line.commands]).encode() + b"\n"
+            return UNREADABLE
 
     @staticmethod
     def _due(lines: list[Line], index: int) -> int:
         """How many answers the line with this index gets."""
-        return lines[index].replies + bool(lines[index].body) if index < len(lines) else 0
+        return lines[index].replies + len(lines[index].texts) if index < len(lines) else 0
 
     def _write(self, payload: memoryview) -> memoryview:
         try:

@@ -3,7 +3,8 @@
 The check and the paste are one command list (`if-shell -F` with the paste inside): tmux runs it without looking at
 a terminal or a client in between, so nothing can change after the check. The pane's state is one string that tmux
 writes and compares with the one that is expected; when they differ, the same list prints it, and `reason` reads
-from it why nothing was typed. TYPED is said by tmux as the last thing it does, never inferred. Only what was checked here gets into the format, and never a caller's text.
+from it why nothing was typed. TYPED is what tmux says as its last act, never inferred from silence. Only what was
+checked here gets into a format, and never a caller's text.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ UNKNOWN = "unknown"
 NO_SERVER = "no_server"
 
 # A command that does nothing and gives one reply.
-_NOTHING = ["display-message", "-p", ""]
+_NOTHING = [["start-server"]]
 _PANE = re.compile(r"%[0-9]{1,9}")
 _NONCE = re.compile(r"[0-9A-Za-z]{1,64}")
 _KEY = re.compile(
@@ -107,48 +108,48 @@ def states(pane: str, guard: Guard) -> tuple[str, str]:
     return now, due
 
 
-def guarded(pane: str, guard: Guard, then: list[list[str]], otherwise: list[list[str]], word: str) -> list[str]:
-    """One command: `then` if the pane is as the guard wants it, else `otherwise`; a record tells which it was.
+def guarded(pane: str, guard: Guard, then: list[list[str]], otherwise: list[list[str]], word: str) -> Line:
+    """`then` if the pane is as the guard wants it, else `otherwise` and a record, opened by the word, of its state.
 
-    Both branches must be of the same length, so that the count of replies does not depend on which one tmux takes.
-    The pane's id is part of the state because tmux evaluates the format for some other pane when this one is gone.
+    Both branches are made equally long, so that the count of replies does not depend on which one tmux takes. The
+    pane's id is part of the state because tmux evaluates the format for some other pane when this one is gone.
     """
     now, due = states(pane, guard)
-    typed = ["display-message", "-p", f"{word} {TYPED}"]
-    refused = ["list-panes", "-t", pane, "-f", f"#{{==:#{{pane_id}},{pane}}}", "-F", f"{word} {now}"]
-    return ["if-shell", "-F", "-t", pane, f"#{{==:{now},{due}}}", join([*then, typed]), join([*otherwise, refused])]
+    state = ["list-panes", "-t", pane, "-f", f"#{{==:#{{pane_id}},{pane}}}", "-F", f"{word} {now}"]
+    length = max(len(then), len(otherwise) + 1)
+    branches = [
+        [*then, *_NOTHING * (length - len(then))],
+        [state, *_NOTHING * (length - len(otherwise) - 1), *otherwise],
+    ]
+    return Line([["if-shell", "-F", "-t", pane, f"#{{==:{now},{due}}}", *map(join, branches)]], 1 + length)
 
 
-def typing(pane: str, guard: Guard, body: bytes, key: str | None, buffer: str, word: str) -> Line:
-    """Put the body into a buffer, then paste it and press the key, or else drop the buffer."""
-    if not body:
-        raise ValueError("nothing to type: the text is empty")
-    then = [["paste-buffer", "-p", "-r", "-d", "-b", buffer, "-t", pane]]
-    otherwise = [["delete-buffer", "-b", buffer]]
-    if key is not None:
-        then.append(["send-keys", "-t", pane, "--", *key_names([key])])
-        otherwise.append(_NOTHING)
-    return Line([guarded(pane, guard, then, otherwise, word)], 2 + len(then), buffer, body)
+def done(word: str) -> list[str]:
+    """A command that leaves a record: everything before it has been done."""
+    return ["display-message", "-p", f"{word} {TYPED}"]
+
+
+def records(reply: Reply, word: str) -> list[str]:
+    """What the records of a reply say."""
+    opening = word.encode() + b" "
+    return [text(line[len(opening) :]) for line in reply.lines if line.startswith(opening)]
 
 
 def pressing(pane: str, guard: Guard, keys: list[str], word: str) -> Line:
     """Press the keys."""
-    then = [["send-keys", "-t", pane, "--", *key_names(keys)]]
-    return Line([guarded(pane, guard, then, [_NOTHING], word)], 3)
+    return guarded(pane, guard, [["send-keys", "-t", pane, "--", *key_names(keys)], done(word)], [], word)
 
 
-def outcome(reply: Reply | None, guard: Guard, word: str) -> str:
-    """TYPED, the reason why nothing was typed, or UNKNOWN when tmux did not say."""
+def outcomes(reply: Reply | None, guard: Guard, word: str, count: int) -> list[str]:
+    """For each of the things to be done: TYPED, the reason why it was not, or UNKNOWN when tmux did not say."""
     if reply is None:
-        return UNKNOWN
-    opening = word.encode() + b" "
-    for line in reply.lines:
-        if line.startswith(opening):
-            record = text(line[len(opening) :])
-            return TYPED if record == TYPED else reason(record, guard)
-    if any(error.startswith("can't find pane") for error in (reply.error or "").split("\n")):
-        return GONE
-    return UNKNOWN
+        return [UNKNOWN] * count
+    said = records(reply, word)
+    if said and said[0] != TYPED:
+        return [reason(said[0], guard)] * count
+    if not said and any(error.startswith("can't find pane") for error in (reply.error or "").split("\n")):
+        return [GONE] * count
+    return [TYPED] * len(said) + [UNKNOWN] * (count - len(said))
 
 
 def reason(state: str, guard: Guard) -> str:

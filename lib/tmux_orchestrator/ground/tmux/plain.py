@@ -39,29 +39,28 @@ class Plain:
         self._env = env
 
     def exchange(self, lines: list[Line], timeout: float) -> list[Reply | None]:
-        """A reply for each line, in order; None for what may have run but did not answer within `timeout` seconds.
+        """A reply for each line, in order; None for one that may have run but did not answer in time.
 
-        Raises UnavailableError when there is no server and nothing ran.
+        The list is shorter when the server was lost or stuck on the way: the rest has not been sent. `timeout`
+        (seconds) is for each process. Raises UnavailableError when there is no server and nothing ran.
         """
         replies: list[Reply | None] = []
-        while len(replies) < len(lines):
+        while len(replies) < len(lines) and None not in replies:
             try:
-                done = self._some(lines[len(replies) :], timeout)
+                replies += self._some(lines[len(replies) :], timeout)
             except UnavailableError:
                 if not replies:
                     raise
-                done = [None] * (len(lines) - len(replies))
-            replies += done
+                break
         return replies
 
     def _some(self, lines: list[Line], timeout: float) -> list[Reply | None]:
         """The replies to the first line at least, and to as many as one process could do."""
         mark = os.urandom(16).hex()
         words, count = self._chain(lines, mark)
+        body = lines[0].texts[0][1] if lines[0].texts else b""
         try:
-            done = subprocess.run(
-                words, input=lines[0].body, env=self._env, capture_output=True, timeout=timeout, check=False
-            )
+            done = subprocess.run(words, input=body, env=self._env, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             return [None] * count
         except OSError as error:
@@ -89,6 +88,7 @@ class Plain:
         """A command line for the first line and as many of the next as fit.
 
         A line with a branch goes alone: an error in there shows only on standard error, which all lines share.
+        So does a line with a text, which is on standard input; it can have only one.
         """
         words = list(self._base)
         size = count = 0
@@ -105,8 +105,7 @@ class Plain:
 
     @staticmethod
     def _words(line: Line, mark: str) -> list[str]:
-        load = [["load-buffer", "-b", line.buffer, "-"]] if line.body else []
         words: list[str] = []
-        for command in [*load, *line.commands]:
+        for command in [*[["load-buffer", "-b", buffer, "-"] for buffer, _ in line.texts], *line.commands]:
             words += [*[argument(word) for word in command], ";"]
         return [*words, "display-message", "-p", mark]

@@ -18,6 +18,7 @@ from tmux_orchestrator.ground.tmux import guard as guards
 from tmux_orchestrator.ground.tmux import panes as screens
 from tmux_orchestrator.ground.tmux.connection import SESSION, Connection
 from tmux_orchestrator.ground.tmux.guard import Guard
+from tmux_orchestrator.ground.tmux.jobs import Frame, Job, grouped, job
 from tmux_orchestrator.ground.tmux.panes import CHUNK, Pane, Screenshot
 from tmux_orchestrator.ground.tmux.plain import Plain
 from tmux_orchestrator.ground.tmux.words import Line, Reply, TmuxError, text
@@ -25,8 +26,6 @@ from tmux_orchestrator.ground.tmux.words import Line, Reply, TmuxError, text
 DEADLINE = 5.0
 # Messages on their way to tmux at one time: more would not be faster, and would hold up everything else.
 BATCH = 64
-
-Frame = tuple[str, Guard, bytes, str | None]
 
 
 def socket_args(socket: str) -> list[str]:
@@ -89,7 +88,8 @@ class Tmux:
     def run_many(self, commands: Sequence[Sequence[str]], timeout: float = DEADLINE) -> list[list[str] | TmuxError]:
         """The same for many commands at once: a result or an error for each."""
         lines = [Line([list(argv)], 1) for argv in commands]
-        return [_lines(_answered(reply)) for reply in self._exchange(lines, timeout)]
+        replies = self._exchange(lines, timeout)
+        return [_lines(_answered(reply)) for reply in replies + [None] * (len(lines) - len(replies))]
 
     def server(self) -> tuple[int, int]:
         """The server's pid and its start time in ticks (0: not seen from here): together they name this server."""
@@ -111,7 +111,7 @@ class Tmux:
         for start in range(0, len(pane_ids), CHUNK):
             chunk = pane_ids[start : start + CHUNK]
             replies = self._exchange([screens.looking(pane, attributes, word) for pane in chunk], DEADLINE)
-            for pane, reply in zip(chunk, replies, strict=True):
+            for pane, reply in zip(chunk, replies + [None] * (len(chunk) - len(replies)), strict=True):
                 screen = screens.looked(_answered(reply), word)
                 if screen is not None:
                     found[pane] = screen
@@ -127,26 +127,42 @@ class Tmux:
     def type_many(self, frames: Sequence[Frame]) -> list[str]:
         """The same for many, in order. NO_SERVER for those that were not sent because the server had been lost."""
         word = screens.opening()
-        lines = [guards.typing(pane, guard, body, key, self._buffer(), word) for pane, guard, body, key in frames]
+        batches = [self._jobs(frames[at : at + BATCH], word) for at in range(0, len(frames), BATCH)]
         outcomes: list[str] = []
-        for start in range(0, len(lines), BATCH):
+        for jobs in batches:
             try:
-                replies = self._exchange(lines[start : start + BATCH], DEADLINE)
+                replies = self._exchange([each.line for each in jobs], DEADLINE)
             except UnavailableError:
                 if not outcomes:
                     raise
                 break
-            batch = zip(replies, frames[start : start + BATCH], strict=True)
-            outcomes += [guards.outcome(reply, guard, word) for reply, (_, guard, _, _) in batch]
-            if None in replies:
+            for each, reply in zip(jobs, replies, strict=False):
+                outcomes += self._outcomes(each, reply, word)
+            if None in replies or len(replies) < len(jobs):
                 break
         return outcomes + [guards.NO_SERVER] * (len(frames) - len(outcomes))
+
+    def _jobs(self, frames: Sequence[Frame], word: str) -> list[Job]:
+        groups = grouped(frames) if self._keep else [[frame] for frame in frames]
+        return [job(group, self._buffer, word) for group in groups]
+
+    def _outcomes(self, done: Job, reply: Reply | None, word: str) -> list[str]:
+        """One outcome per frame. A text that tmux could not read was not typed, nor those after it: the disk was
+        full, or the server is in another namespace. They go by standard input."""
+        found = guards.outcomes(reply, done.guard, word, len(done.frames))
+        if reply is None or not any(name in (reply.error or "") for name, _ in done.line.texts):
+            return found
+        typed = [outcome for outcome in found if outcome == guards.TYPED]
+        for frame in done.frames[len(typed) :]:
+            again = job([frame], self._buffer, word)
+            typed += guards.outcomes(self._plain.exchange([again.line], DEADLINE)[0], again.guard, word, 1)
+        return typed
 
     def press(self, pane_id: str, guard: Guard, keys: Sequence[str]) -> str:
         """Press keys (tmux's names, such as Enter, C-c, y) under the same guard, with the same results."""
         word = screens.opening()
         reply = self._exchange([guards.pressing(pane_id, guard, list(keys), word)], DEADLINE)[0]
-        return guards.outcome(reply, guard, word)
+        return guards.outcomes(reply, guard, word, 1)[0]
 
     @property
     def alive(self) -> bool:
@@ -188,7 +204,10 @@ class Tmux:
         return self._connection
 
     def _exchange(self, lines: list[Line], timeout: float) -> list[Reply | None]:
-        """A reply per line; None: sent and not answered. Raises UnavailableError when nothing was sent."""
+        """A reply per line; None: sent and not answered; a shorter list: the rest was not sent.
+
+        Raises UnavailableError when nothing was sent.
+        """
         if not self._keep:
             return self._plain.exchange(lines, timeout)
         replies = self._connect().exchange(lines, timeout)
@@ -197,10 +216,6 @@ class Tmux:
             replies = self._connect().exchange(lines, timeout)
         if replies is None:
             raise UnavailableError("tmux went away: start it again")
-        for index, (line, reply) in enumerate(zip(lines, replies, strict=True)):
-            if line.buffer and reply is not None and line.buffer in (reply.error or ""):
-                # The text could not be written, or not read by the server (another namespace): nothing was typed.
-                replies[index] = self._plain.exchange([line], timeout)[0]
         return replies
 
 

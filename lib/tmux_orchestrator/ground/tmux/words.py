@@ -1,15 +1,19 @@
 """The words that tmux is told: one command line each, quoted so that nothing in an argument has a meaning.
 
 Both ways to tmux (the kept connection and the plain process) take the same `Line`s and give the same `Reply`s.
-Text that people publish is never in a line: it is the line's `body`, which travels beside the command, in a file
-of ours or on standard input, into a buffer that has a name of its own.
+Text that people publish is never in a command: it travels beside the line, in a file of ours or on standard input,
+into a buffer that has a name of its own.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from tmux_orchestrator.ground.errors import UnavailableError
+
+# Words that need no quotes; tmux takes its time over each character.
+_BARE = re.compile(r"-?[A-Za-z][A-Za-z0-9_.-]*|%[0-9]+").fullmatch
 
 
 class TmuxError(UnavailableError):
@@ -21,12 +25,12 @@ class Line:
     """Commands that tmux runs in one go; an error skips those that follow it.
 
     `replies` is how many replies come when nothing fails: one per command, those of a taken branch included.
+    `texts` are put into buffers before: pairs of a buffer's name and what it is to hold.
     """
 
     commands: list[list[str]]
     replies: int
-    buffer: str = ""
-    body: bytes = b""
+    texts: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -46,6 +50,8 @@ def checked(argument: str) -> str:
 
 def quote(argument: str) -> str:
     """One word of tmux's command language. Within single quotes only the single quote itself is special."""
+    if _BARE(argument):
+        return argument
     return "'" + checked(argument).replace("'", "'\\''") + "'"
 
 

@@ -1,0 +1,62 @@
+"""How numbers are told to people: times, counts, sizes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tmux_orchestrator.eventlog.daylog import parse_stamp
+
+_STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+
+
+def span(seconds: float) -> str:
+    """`45s`, `3m20s`, `2h13m`, `4d2h`: the two largest units."""
+    left = max(0, int(seconds))
+    for size, unit, smaller, small_unit in _STEPS:
+        if left >= size:
+            rest = left % size // smaller
+            return f"{left // size}{unit}" + (f"{rest}{small_unit}" if rest else "")
+    return f"{left}s"
+
+
+def age_s(stamp: str, now_ns: int) -> float:
+    """Seconds since a stamp; 0 for one that lies ahead or is none."""
+    try:
+        return max(0.0, (now_ns - parse_stamp(stamp)) / 1e9)
+    except ValueError:
+        return 0.0
+
+
+def count(number: int, word: str) -> str:
+    """`1 message`, `3 messages`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds with three digits that matter; `-` for none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def share(value: float | None) -> str:
+    """0.94 as `94.0 %`; `-` for none."""
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def size(number: int) -> str:
+    """Bytes for people."""
+    amount = float(number)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount /= 1024
+    else:
+        unit = "TiB"
+    return f"{number} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few of many names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
