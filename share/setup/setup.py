@@ -52,9 +52,8 @@ def run(what: str, *argv: str) -> None:
     """Run a program quietly; raises Failed with the end of its output above."""
     import subprocess
 
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=env, check=False)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
         raise Failed(f"{what}: cannot run {argv[0]}: {error.strerror}") from None
     if done.returncode:

@@ -82,7 +82,8 @@ def brings_result(request: Doc) -> bool:
 
 def events_anthropic(text: str, tool: str | None, model: str) -> Iterator[tuple[str, Doc]]:
     usage = {"input_tokens": 5, "output_tokens": 5}
-    head = {"id": "msg_test", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+    # a new id each time: Claude Code joins answers of the same id into one turn
+    head = {"id": f"msg_{time.time_ns()}", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
     yield "message_start", {"message": head | {"stop_reason": None, "stop_sequence": None}}
     if tool:
         start: Doc = {"type": "tool_use", "id": f"toolu_{time.time_ns()}", "name": "Bash", "input": {}}

@@ -294,7 +294,7 @@ run_not_alive() { ! "$tree/bin/orc-component" status broker; }
   equals "$(readlink -f "$tree/.venv/bin/python")" "$(readlink -f "$ROOT/.venv/bin/python")"
   [ ! -e "$tree/.venv.new" ]
   [ -e "$(echo "$tree"/.venv/lib/python3*/site-packages/yaml/__pycache__/__init__*.pyc)" ]
-  [ -e "$(echo "$tree"/lib/tmux_orchestrator/ground/__pycache__/paths*.pyc)" ]
+  [ -e "$(echo "$tree"/lib/tmux_orchestrator/commands/__pycache__/read*.pyc)" ]
   expect 0 "$tree/.venv/bin/python" -c 'import tmux_orchestrator.run, yaml'
   run ! grep -rl '\.venv\.new' "$tree/.venv/bin"
   expect 0 "$manager" setup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -127,7 +128,7 @@ def test_it_runs_with_the_callers_environment_folder_and_umask(
     folder = tmp_path / "with space #(touch CANARY) #{pane_id}"
     folder.mkdir()
     odd = "two\nlines 'quoted' \"twice\" $(x) #(touch CANARY) é \udcff;"
-    env = os.environ | {"OUT": str(out), "ODD": odd, "CLAUDECODE": "1", "COLUMNS": "7", "TMUX_PANE": "%77", "EMPTY": ""}
+    env = os.environ | {"OUT": str(out), "ODD": odd, "CLAUDECODE": "1", "LINES": "7", "TMUX_PANE": "%77", "EMPTY": ""}
     for mask in ("027", "002"):
         out.unlink(missing_ok=True)
         command = ["sh", "-c", f'umask {mask}; orc-run "$@"; :', "sh", f"a{mask}", "--session", "main", "--"]
@@ -138,7 +139,9 @@ def test_it_runs_with_the_callers_environment_folder_and_umask(
         assert cwd == str(folder)
     agent = agents(home)[-1]
     expected = {
-        name: value for name, value in env.items() if name not in ("CLAUDECODE", "COLUMNS", "_", "SHLVL", "PWD")
+        name: value
+        for name, value in env.items()
+        if name not in ("CLAUDECODE", "LINES", "COLUMNS", "_", "SHLVL", "PWD")
     }
     own = {"ORC_HOME", "ORC_AGENT", "ORC_SESSION", "PATH"}
     own |= {"TMUX", "TMUX_PANE", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION"}
@@ -273,22 +276,27 @@ def test_what_is_no_name_is_refused_and_nothing_is_made(server: Server, home: Ho
     assert panes(server) == before and agents(home) == []
 
 
-def test_no_text_of_the_caller_is_ever_read_by_tmux_or_a_shell(
+def test_no_text_of_the_caller_is_ever_given_to_tmux(
     server: Server, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every word that reaches tmux is recorded: what tmux does not get, it cannot expand, and no shell can run."""
+    (tmp_path / "bin").mkdir()
+    wrapper, record_of = tmp_path / "bin/tmux", tmp_path / "told"
+    wrapper.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {record_of}\nexec {shutil.which("tmux")} "$@"\n')
+    wrapper.chmod(0o700)
     folder = tmp_path / f"work {CANARY}"
     folder.mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("NASTY", CANARY)
-    monkeypatch.setenv("TERM_PROGRAM", CANARY)
-    server.tmux("rename-session", "-t", "=main:", "odd #[fg=red] (touch CANARY)")
-    record = orc_run("pm", "--session", "odd #[fg=red] (touch CANARY)", "--", "sh", "-c", "exit 3", CANARY, cwd=folder)
-    wait_until(lambda: dead(server, record["pane"]))
-    orc("orc-agent", "restart", "pm")
-    server.tmux("list-panes", "-a", "-F", "#{pane_start_command} #{pane_start_path} #{E:remain-on-exit-format}")
-    witness = tmp_path / "witness"
-    server.tmux("list-panes", "-a", "-F", f"#(touch {witness})")
-    wait_until(witness.exists, what="the witness: tmux runs what is in a format")
-    assert not list(tmp_path.rglob("CANARY")) and not Path("CANARY").exists()
+    session = "odd #[fg=red] (touch CANARY)"
+    server.tmux("rename-session", "-t", "=main:", session)
+    record = orc_run("pm", "--session", session, "--", "sh", "-c", "exit 3", CANARY, cwd=folder)
+    wait_until(lambda: "Start it again: orc-agent restart pm" in shown(server, record["pane"]))
+    assert orc("orc-agent", "restart", "pm", cwd=folder).returncode == 0
+    orc_run("dev", "--session", "fresh", "--", "sh", "-c", "exit 3", CANARY, cwd=folder)
+    told_to_tmux = record_of.read_text()
+    assert "respawn-pane" in told_to_tmux and "new-window" in told_to_tmux and "new-session" in told_to_tmux
+    assert "touch CANARY" not in told_to_tmux and not list(tmp_path.rglob("CANARY"))
 
 
 def test_the_users_own_options_are_left_alone(server: Server, home: Home) -> None:

@@ -20,7 +20,8 @@ from tmux_orchestrator.ground.tmux.words import Line
 SEED = 7
 NASTY = [
     "", " ", ";", "ends;", "ends\\;", ";;", "\\", "\\\\;", "'", "''", "'\\''", '"', "$HOME", "~root", "~", "#{pane_id}",
-    "##", "{ a", "}", "# comment", "%if 1", "%end 1 2 1", "a\tb", "-p", "--", "\x1b[31m", "\r", "x" * 3000, "FOO=bar", "🚨",
+    "##", "{ a", "}", "# comment", "%if 1", "%end 1 2 1", "a\tb", "-p", "--", "\x1b[31m", "\r", "x" * 3000, "FOO=bar",
+    "🚨",
 ]  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def test_a_stuck_server_is_given_up_and_the_text_is_revoked(
     os.kill(pid, signal.SIGSTOP)
     try:
         outcomes = tmux.type_many([(recorder.pane, guard, b"stuck%d" % i, "Enter") for i in range(70)])
-        with pytest.raises(UnavailableError, match="did not answer|would not be connected"):
+        with pytest.raises(UnavailableError, match=r"did not answer|would not be connected"):
             tmux.run("display-message", "-p", "x", timeout=0.3)
     finally:
         os.kill(pid, signal.SIGCONT)

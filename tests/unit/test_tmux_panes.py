@@ -11,10 +11,10 @@ import pytest
 from support_tmux import Recorder, Server, wait_until
 from tmux_orchestrator.ground.tmux import Tmux
 
-CANARY = f"{tempfile.gettempdir()}/orc-canary-panes-{os.getpid()}"
+CANARY = f"{tempfile.gettempdir()}/orc-canary-panes-{os.getppid()}"
 HOSTILE = [
-    "two words", "a\tb", "a\nb", 'q"u\'o', f"#(touch {CANARY})", "#{pane_id}", "日本 🚨", "%end 1 2 1", "%0 0 0", "a,b}c", "\\t",
-    "$(x)", "_orc ", "-x", "=x", "\x1b[31m",
+    "two words", "a\tb", "a\nb", 'q"u\'o', f"#(touch {CANARY})", "#{pane_id}", "日本 🚨", "%end 1 2 1", "%0 0 0",
+    "a,b}c", "\\t", "$(x)", "_orc ", "-x", "=x", "\x1b[31m",
 ]  # fmt: skip
 
 
@@ -61,6 +61,9 @@ def test_how_a_pane_died(server: Server, tmux: Tmux) -> None:
     for i in range(3):
         server.tmux("send-keys", "-t", f"%{i}", "Enter")
     wait_until(lambda: all(pane.dead for pane in tmux.panes()))
+    # tmux 3.3a now and then leaves an ended program a zombie, its status unknown, until another child ends.
+    server.tmux("run-shell", "true")
+    wait_until(lambda: all(pane.dead_status is not None or pane.dead_signal for pane in tmux.panes()))
     ends = {pane.id: (pane.dead_status, pane.dead_signal) for pane in tmux.panes()}
     assert ends["%0"] == (0, None)
     assert ends["%1"] == (3, None)

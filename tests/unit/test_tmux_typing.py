@@ -15,9 +15,10 @@ from tmux_orchestrator.ground.tmux.bodies import Bodies
 
 SEED = 20261120
 # What must never come into being: it is named wherever a command could hide.
-CANARY = f"{tempfile.gettempdir()}/orc-canary-{os.getpid()}"
+CANARY = f"{tempfile.gettempdir()}/orc-canary-{os.getppid()}"
 NASTY = [
-    "hello;", ";", "a;;", "-R oops", "--", "#{pane_id}", f"#(touch {CANARY})", f"$(touch {CANARY})", f"`touch {CANARY}`",
+    "hello;", ";", "a;;", "-R oops", "--", "#{pane_id}", f"#(touch {CANARY})", f"$(touch {CANARY})",
+    f"`touch {CANARY}`",
     "it's", '"double"', "'", "'\\''", "\\", "a\\", "~root", "$HOME", "{ }", "} ; kill-server", "%end 1 2 1",
     "%exit", "line\nline", "line\n\n\nline", "\nfirst", "\ttab", "trailing \n", "naïve 🚨 ⚠️ 日本", "é\u0301\u200d",
     "x" * 20_000, "# comment", "!ls", "/clear", "@file", "C-c", "Enter", " ", "\n", "%0", f"run-shell 'touch {CANARY}'",

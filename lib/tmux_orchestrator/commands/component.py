@@ -77,11 +77,10 @@ def _stop(home: paths.Home, names: list[str], given: options.Options) -> int:
 
 
 def _restart(home: paths.Home, names: list[str], given: options.Options) -> int:
-    config.load(home)  # with a bad configuration, what runs goes on
-    running = [name for name in components.COMMANDS if pidfile.running(home, name) is not None]
-    also = [name for name in running if name not in components.wanted(config.load(home))]
+    wanted = components.wanted(config.load(home))  # first: with a bad configuration, what runs goes on
+    extra = [name for name in components.COMMANDS if name not in wanted and pidfile.running(home, name) is not None]
     _stop(home, names, given)
-    return _start(home, names or [*components.wanted(config.load(home)), *also], given)
+    return _start(home, names or wanted + extra, given)
 
 
 def _status(home: paths.Home, names: list[str], given: options.Options) -> int:

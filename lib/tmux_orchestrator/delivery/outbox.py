@@ -8,21 +8,21 @@ again, in the order of `seq`, what its journal says has not ended.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND
-from tmux_orchestrator.delivery.waiting import CRITICAL, GATHERED, NEVER, SINGLE, Item, Waiting
-
-__all__ = ["DIGEST", "LINE", "MESSAGE", "NO_ROOM", "End", "Item", "Outbox", "Room", "Typing"]
+from tmux_orchestrator.delivery.bucket import SECOND
+from tmux_orchestrator.delivery.shares import Shares
+from tmux_orchestrator.delivery.waiting import CRITICAL, GATHERED, NEVER, SINGLE, Waiting
+from tmux_orchestrator.delivery.waiting import Item as Item
 
 MESSAGE, DIGEST, LINE = "message", "digest", "line"
 TYPED, DIGESTED, SUPERSEDED, EXPIRED = "typed", "digested", "superseded", "expired"
 RATE_LIMITED, PAIR_CAP = "rate_limited", "pair_cap"
-# Why something ended as digested: gathered into one frame, beyond the bound of the queue, told by the digest line,
-# or one more of very many identical ones.
+# Why digested: gathered into one frame, over the queue's bound, told by the digest line, one more of very many alike.
 BY_DIGEST, BY_SIZE, BY_LINE, BY_SAME = "gathered", "queue_full", "flood", "same"
+_USUAL = {MESSAGE: (TYPED, ""), DIGEST: (DIGESTED, BY_DIGEST), LINE: (DIGESTED, BY_LINE)}
 
 QUIET_NS = 2 * SECOND  # the digest line waits for the flood to pause for so long
 LONGEST_NS = 20 * SECOND  # and never for longer than this
@@ -90,8 +90,7 @@ class Outbox:
         self._owed_since = NEVER
         self._waiting = Waiting()
         self._flying: set[str] = set()
-        self._typed: deque[tuple[int, str]] = deque()  # the frames of the last minute, by sender
-        self._recent: Counter[str] = Counter()
+        self._shares = Shares()
         self._blocked_since: int | None = None
         self._last_add = 0
         self._now = 0
@@ -118,16 +117,14 @@ class Outbox:
             self._waiting.ran_back(now_ns)
             self._last_add = min(self._last_add, now_ns)
         self._now = now_ns
-        while self._typed and not now_ns - MINUTE <= self._typed[0][0] <= now_ns:
-            self._recent[self._typed.popleft()[1]] -= 1
+        self._shares.prune(now_ns)
         ends = _ended(self._waiting.tick(now_ns), EXPIRED, "")
         return self._message(now_ns, room) or self._line(now_ns, room), ends
 
     def done(self, typing: Typing, outcome: str = "", reason: str = "") -> list[End]:
         """It was typed; or it is given up, with the outcome that you say."""
         if not outcome:
-            usual = {MESSAGE: (TYPED, ""), DIGEST: (DIGESTED, BY_DIGEST), LINE: (DIGESTED, BY_LINE)}
-            outcome, reason = usual[typing.kind]
+            outcome, reason = _USUAL[typing.kind]
         self._flying.difference_update(one.id for one in typing.all())
         return _ended(typing.items, outcome, reason)
 
@@ -140,8 +137,8 @@ class Outbox:
         ends: list[End] = []
         for item in typing.items:
             item.retry_ns = retry_ns
-            older, newest = self._supersede(item)
-            ends += older
+            replaced, newest = self._supersede(item)
+            ends += replaced
             if newest:
                 self._waiting.insert(item, now_ns)
         if typing.kind == LINE:
@@ -149,22 +146,20 @@ class Outbox:
                 item.told = False
             self._owe(typing.owed, typing.since_ns)
             self._blocked_since = 0
-        elif (typing.taken_ns, typing.sender) in self._typed:
-            self._typed.remove((typing.taken_ns, typing.sender))
-            self._recent[typing.sender] -= 1
+        elif not typing.critical:
+            self._shares.forget(typing.sender, typing.taken_ns)
         return ends
 
     def held(self, room: Room) -> list[tuple[Item, str]]:
         """Those that were due at the last `next` and have no room, each named once in its life, and why."""
         found = []
-        for item in list(self._waiting.unsaid.values()):
-            critical = item.priority == "critical"
+        for item in self._waiting.unsaid.values():
+            critical = item.rank == CRITICAL
             if not (room.critical if critical else room.normal):
                 found.append((item, RATE_LIMITED))
             elif not critical and self._is_capped(item.sender):
                 found.append((item, PAIR_CAP))
-            else:
-                continue
+        for item, _ in found:
             item.said = True
             del self._waiting.unsaid[item.id]
         return found
@@ -192,23 +187,22 @@ class Outbox:
 
     def remember(self, sender: str, typed_ns: int) -> None:
         """After a restart: this sender had a frame typed then."""
-        self._typed.append((typed_ns, sender))
-        self._recent[sender] += 1
+        self._shares.note(sender, typed_ns)
 
     def wake_ns(self) -> int | None:
         """The next moment at which time alone changes something; None for never. To watch for room is the caller's."""
-        moments = [self._waiting.wake_ns]
-        if self._waiting.gathered_since is not None:
-            moments.append(self._waiting.gathered_since + self.gather_ns)
-        if self._blocked_since is not None:
-            moments.append(self._settles_ns(self._blocked_since))
-        if self.pair_limit and self._typed:
-            moments.append(self._typed[0][0] + MINUTE + 1)
+        gathered, blocked = self._waiting.gathered_since, self._blocked_since
+        moments = [
+            self._waiting.wake_ns,
+            NEVER if gathered is None else gathered + self.gather_ns,
+            NEVER if blocked is None else self._settles_ns(blocked),
+            (self._shares.next_ns() if self.pair_limit else None) or NEVER,
+        ]
         soonest = min((at for at in moments if at > self._now), default=NEVER)
         return soonest if soonest < NEVER else None
 
     def waiting(self) -> list[Item]:
-        """What waits, about in the order in which it will be typed; identical ones are behind the first of them."""
+        """What waits, about in the order in which it will be typed; identical ones behind the first."""
         return self._waiting.all()
 
     def __len__(self) -> int:
@@ -247,7 +241,7 @@ class Outbox:
     def _overflow(self, newest: str) -> list[End]:
         """Beyond the bound, who has the most waiting loses the newest of the least urgent."""
         ends = []
-        while self._waiting.bounded.total() > self.queue_size:
+        while self._waiting.size > self.queue_size:
             item = self._waiting.least(self._waiting.longest(newest))
             self._waiting.remove(item)
             self._owe(len(item.all()), item.created_ns)
@@ -267,43 +261,31 @@ class Outbox:
             return self._take(CRITICAL, next(iter(queues[CRITICAL])), now_ns)
         if not room.normal:
             return None
-        share = self._share()
+        share = self._shares.fair(self._waiting, self.limit)
         since = self._waiting.gathered_since
         gathered = since is not None and now_ns >= since + self.gather_ns
         for most in (share, NEVER) if share else (NEVER,):
             for rank in SINGLE:
                 for sender in queues[rank]:
-                    if self._recent[sender] < most and not self._is_capped(sender):
+                    if self._shares.of[sender] < most and not self._is_capped(sender):
                         return self._take(rank, sender, now_ns)
-            if gathered and self._recent[_TOGETHER] < most:
+            if gathered and self._shares.of[_TOGETHER] < most:
                 return self._take_gathered(now_ns)
         return None
 
-    def _share(self) -> int:
-        """What each sender may have of this minute before the others; 0 when there is enough for all."""
-        gathered = bool(self._waiting.queues[GATHERED])
-        queues = [self._waiting.queues[rank] for rank in SINGLE]
-        waiting = sum(len(queue) for senders in queues for queue in senders.values()) + gathered
-        if not (self.limit and waiting) or len(self._typed) + waiting <= self.limit:
-            return 0
-        return max(1, self.limit // (len({sender for senders in queues for sender in senders}) + gathered))
-
     def _is_capped(self, sender: str) -> bool:
-        return 0 < self.pair_limit <= self._recent[sender]
+        return 0 < self.pair_limit <= self._shares.of[sender]
 
     def _take(self, rank: int, sender: str, now_ns: int) -> Typing:
         item = self._waiting.take(rank, sender)
-        count = len(item.all()) + item.more
-        typing = Typing(MESSAGE, [item], count, item.created_ns, rank == CRITICAL, sender, now_ns)
-        return self._flown(typing)
+        return self._flown(Typing(MESSAGE, [item], _count([item]), item.created_ns, rank == CRITICAL, sender, now_ns))
 
     def _take_gathered(self, now_ns: int) -> Typing:
         items = self._waiting.of(GATHERED)
         for item in items:
             self._waiting.remove(item)
-        count = sum(len(item.all()) + item.more for item in items)
-        since_ns = min(item.created_ns for item in items)
-        return self._flown(Typing(DIGEST if len(items) > 1 else MESSAGE, items, count, since_ns, taken_ns=now_ns))
+        kind, since_ns = (DIGEST if len(items) > 1 else MESSAGE), min(item.created_ns for item in items)
+        return self._flown(Typing(kind, items, _count(items), since_ns, taken_ns=now_ns))
 
     def _flown(self, typing: Typing) -> Typing:
         self._flying.update(one.id for one in typing.all())
@@ -326,10 +308,9 @@ class Outbox:
             self._blocked_since = now_ns
             if now_ns < self._settles_ns(now_ns):
                 return None
-        since_ns = min((item.created_ns for item in fresh), default=NEVER)
-        since_ns = min(since_ns, self._owed_since)
+        since_ns = min([now_ns, self._owed_since, *(item.created_ns for item in fresh)])
         count = len(fresh) + sum(item.more for item in fresh) + self.owed
-        line = Typing(LINE, self._beyond(), count, min(since_ns, now_ns), taken_ns=now_ns, told=fresh, owed=self.owed)
+        line = Typing(LINE, self._beyond(), count, since_ns, taken_ns=now_ns, told=fresh, owed=self.owed)
         for item in line.items:
             self._waiting.remove(item)
         self._flying.update(one.id for one in line.all())
@@ -362,6 +343,11 @@ class Outbox:
                     kept.add(item.id)
                     used[item.sender] += 1
         return [item for item in order if item.id not in kept and item.bounded]
+
+
+def _count(items: list[Item]) -> int:
+    """How many events they stand for, those included that are not kept."""
+    return sum(len(item.all()) + item.more for item in items)
 
 
 def _ended(items: list[Item], outcome: str, reason: str) -> list[End]:

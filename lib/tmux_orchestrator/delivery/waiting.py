@@ -7,7 +7,7 @@ within its rank and sender, and `remove` takes it out of everything that knows o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -41,23 +41,19 @@ class Item:
     action: str = "type"  # or "digest" (gathered, whatever its priority) or "hold" (waits until it expires)
     event: dict[str, Any] = field(default_factory=dict)
     # The outbox's own:
+    rank: int = field(init=False)  # the queue it waits in
+    bounded: bool = field(init=False)  # does the bound of the queue apply? Not to what is critical, nor to repeats
     same: list[Item] = field(default_factory=list)  # identical ones that came right behind it
     more: int = 0  # and those beyond what is kept of them
     retry_ns: int | None = None
     told: bool = False  # a digest line has counted it
     said: bool = False  # `Outbox.held` has named it
 
-    @property
-    def rank(self) -> int:
-        """The queue it waits in."""
+    def __post_init__(self) -> None:
         rank = RANKS[self.priority]
         gathered = (rank == LOW or self.action == "digest") and rank != CRITICAL
-        return GATHERED if gathered and not self.requires_ack and not self.repeat else rank
-
-    @property
-    def bounded(self) -> bool:
-        """Does the bound of the queue apply? Not to what is critical, nor to repeats."""
-        return self.priority != "critical" and not self.repeat
+        self.rank = GATHERED if gathered and not self.requires_ack and not self.repeat else rank
+        self.bounded = rank != CRITICAL and not self.repeat
 
     @property
     def due_ns(self) -> int:
@@ -91,10 +87,11 @@ class Waiting:
     """What waits for one target."""
 
     def __init__(self) -> None:
-        self.queues: list[dict[str, deque[Item]]] = [{} for _ in range(5)]
+        self.queues: list[OrderedDict[str, deque[Item]]] = [OrderedDict() for _ in range(5)]
         self.later: dict[str, Item] = {}
         self.carrier: dict[str, Item] = {}  # id -> the waiting item that it is, or is carried by
         self.bounded: Counter[str] = Counter()  # per sender, those that the bound applies to
+        self.size = 0  # and of all senders
         self.unsaid: dict[str, Item] = {}
         self.gathered_since: int | None = None
         self.wake_ns = NEVER  # when the next one expires or becomes due
@@ -106,6 +103,7 @@ class Waiting:
             self.carrier[one.id] = item
         if item.bounded:
             self.bounded[item.sender] += 1
+            self.size += 1
         if item.supersede:
             self._keys[item.sender, item.supersede] = item
         self.wake_ns = min(self.wake_ns, item.expires_ns or NEVER)
@@ -145,6 +143,7 @@ class Waiting:
             self.unsaid.pop(one.id, None)
         if item.bounded:
             self.bounded[item.sender] -= 1
+            self.size -= 1
             if not self.bounded[item.sender]:
                 del self.bounded[item.sender]
         if item.supersede and self._keys.get((item.sender, item.supersede)) is item:
@@ -159,9 +158,8 @@ class Waiting:
 
     def take(self, rank: int, sender: str) -> Item:
         """Take the sender's first of a rank; the sender goes to the end of the line."""
-        queue = self.queues[rank].pop(sender)
-        self.queues[rank][sender] = queue
-        item = queue[0]
+        self.queues[rank].move_to_end(sender)
+        item = self.queues[rank][sender][0]
         self.remove(item)
         return item
 
@@ -203,7 +201,10 @@ class Waiting:
 
     def longest(self, newest: str) -> str:
         """The sender with the most waiting; of several, the one who came last."""
-        return max(self.bounded, key=lambda one: (self.bounded[one], one == newest))
+        most = max(self.bounded.values())
+        if self.bounded[newest] == most:
+            return newest
+        return next(sender for sender, count in self.bounded.items() if count == most)
 
     def least(self, sender: str) -> Item:
         """The sender's newest of the least urgent, among those that the bound applies to."""

@@ -1,7 +1,8 @@
 """An event: what it must look like, and how it reads on one line.
 
-The shape is told in docs/format.md. Here an event is a plain dict, because the log keeps every field that
-somebody wrote, known or not. `check` is the only judge: what it lets through can be stored, routed and shown.
+The fields are told in docs/format.md. Here an event is a plain dict, because the log keeps every field that
+somebody wrote, known or not. `check` judges what may be stored. `shape` judges what stands in a file, which anybody
+may have written: what it lets through has the fields that readers rely on, in the types that they rely on.
 """
 
 from __future__ import annotations
@@ -98,76 +99,104 @@ def build(body: str, source: dict[str, Any], **given: Any) -> dict[str, Any]:
     }
 
 
-def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:
-    value = holder.setdefault(name, {})
+_SOURCE = ("identifier", "session", "host")
+_METADATA = ("correlation_id", "reply_to", "supersedes", "not_before", "expires")
+
+
+def shape(event: Any) -> dict[str, Any]:
+    """The event with every part that readers use: absent ones filled in. Raises DataError for a wrong type."""
+    if not isinstance(event, dict):
+        raise DataError("an event is a JSON object: see docs/format.md")
+    source, to, message, metadata = [_part(event, name) for name in ("source", "to", "message", "metadata")]
+    content = _part(message, "content")
+    _part(content, "context")
+    _default(source, "type", "human", str)
+    _default(message, "type", "notification", str)
+    _default(message, "priority", "normal", str)
+    _default(content, "body", "", str)
+    _default(metadata, "requires_ack", False, bool)
+    _default(metadata, "hops", 0, int)
+    for holder, names in ((source, _SOURCE), (message, ("category",)), (content, ("subject",)), (metadata, _METADATA)):
+        for name in names:
+            if not isinstance(holder.get(name), str | None):
+                raise DataError(f"{name} is not text: see docs/format.md")
+    for holder, name in ((to, "groups"), (to, "targets"), (metadata, "tags")):
+        values = holder.get(name)
+        if values is None:
+            holder[name] = []
+        elif not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise DataError(f"{name} is not a list of words: see docs/format.md")
+    return event
+
+
+def _part(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    value = holder.get(name)
+    if value is None:
+        value = holder[name] = {}
     if not isinstance(value, dict):
         raise DataError(f"{name} is not an object: see docs/format.md")
     return value
 
 
-def _text(holder: dict[str, Any], name: str, limit: int) -> None:
+def _default(holder: dict[str, Any], name: str, default: object, kind: type) -> None:
     value = holder.get(name)
     if value is None:
-        return
-    if not isinstance(value, str) or len(value) > limit or not value.isprintable():
+        holder[name] = default
+    elif type(value) is not kind:
+        raise DataError(f"{name} has the wrong type: see docs/format.md")
+
+
+def check(event: Any) -> dict[str, Any]:
+    """The event, with the fields that everybody reads filled in. Raises DataError for what may not be stored."""
+    shape(event)
+    source, to, message, metadata = event["source"], event["to"], event["message"], event["metadata"]
+    content = message["content"]
+    if source["type"] not in SOURCES:
+        raise DataError(f"source.type is none of {', '.join(SOURCES)}: correct it")
+    if not is_word(message["type"]):
+        raise DataError("the type is not a lower-case word of a-z 0-9 _ -: correct it")
+    if message["priority"] not in PRIORITIES:
+        raise DataError(f"the priority is none of {', '.join(PRIORITIES)}: correct it")
+    if not content["body"].strip():
+        raise DataError("the message is empty: give it a body")
+    if not 0 <= metadata["hops"] <= 1000:
+        raise DataError("hops is not a small whole number: correct it")
+    _line(content, "subject", 1024)
+    _line(message, "category", 128)
+    for name in _SOURCE:
+        _line(source, name, 128)
+    for name in _METADATA:
+        _line(metadata, name, 128)
+    for holder, name in ((to, "groups"), (to, "targets"), (metadata, "tags")):
+        _words(holder[name], name)
+    return event
+
+
+def _line(holder: dict[str, Any], name: str, limit: int) -> None:
+    value = holder.get(name)
+    if value and (len(value) > limit or not value.isprintable()):
         raise DataError(
             f"{name} is not a line of at most {limit} characters: shorten it or take control characters out"
         )
 
 
-def _texts(holder: dict[str, Any], name: str) -> None:
-    values = holder.setdefault(name, [])
-    if not isinstance(values, list) or len(values) > 256:
-        raise DataError(f"{name} is not a list of at most 256 words: see docs/format.md")
+def _words(values: list[str], name: str) -> None:
+    if len(values) > 256:
+        raise DataError(f"{name} is a list of more than 256: address a group, or take some out")
     for value in values:
-        if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
+        if not 0 < len(value) <= 128 or not value.isprintable():
             raise DataError(f"{name} holds something that is not a line of 1 to 128 characters: correct it")
-
-
-def check(event: dict[str, Any]) -> dict[str, Any]:
-    """The event, with the fields that everybody reads filled in. Raises DataError for what cannot be an event."""
-    if not isinstance(event, dict):
-        raise DataError("an event is a JSON object: see docs/format.md")
-    source, to = _object(event, "source"), _object(event, "to")
-    message, metadata = _object(event, "message"), _object(event, "metadata")
-    content = _object(message, "content")
-    if source.setdefault("type", "human") not in SOURCES:
-        raise DataError(f"source.type is none of {', '.join(SOURCES)}: correct it")
-    for name in ("identifier", "session", "host"):
-        _text(source, name, 128)
-    _texts(to, "groups")
-    _texts(to, "targets")
-    if not is_word(message.setdefault("type", "notification")):
-        raise DataError("the type is not a lower-case word of a-z 0-9 _ -: correct it")
-    if message.setdefault("priority", "normal") not in PRIORITIES:
-        raise DataError(f"the priority is none of {', '.join(PRIORITIES)}: correct it")
-    _text(message, "category", 128)
-    _text(content, "subject", 1024)
-    _object(content, "context")
-    if not isinstance(content.get("body"), str) or not content["body"].strip():
-        raise DataError("the message is empty: give it a body")
-    _texts(metadata, "tags")
-    for name in ("correlation_id", "reply_to", "supersedes", "not_before", "expires"):
-        _text(metadata, name, 128)
-    if not isinstance(metadata.setdefault("requires_ack", False), bool):
-        raise DataError("requires_ack is neither true nor false: correct it")
-    hops = metadata.setdefault("hops", 0)
-    if not isinstance(hops, int) or isinstance(hops, bool) or not 0 <= hops <= 1000:
-        raise DataError("hops is not a small whole number: correct it")
-    return event
 
 
 def render(event: dict[str, Any]) -> str:
     """The event on one line: the priority first, then subject and body, then the tags."""
-    message = event.get("message") or {}
-    content = message.get("content") or {}
-    parts = [MARKS.get(str(message.get("priority")), "📨")]
-    subject, body = content.get("subject"), content.get("body")
+    message, tags = event["message"], event["metadata"]["tags"]
+    subject, body = message["content"].get("subject"), message["content"]["body"]
+    parts = [MARKS.get(message["priority"], "📨")]
     if subject:
-        parts.append(f"{subject}:" if body else str(subject))
+        parts.append(f"{subject}:" if body else subject)
     if body:
-        parts.append(" ".join(str(body).split("\n")))
-    tags = (event.get("metadata") or {}).get("tags")
+        parts.append(body.replace("\n", " "))
     if tags:
-        parts.append(f"Tags: [{', '.join(str(tag) for tag in tags)}]")
+        parts.append(f"Tags: [{', '.join(tags)}]")
     return " ".join(parts)

@@ -54,7 +54,9 @@ def _refuse(value: object) -> object:
 
 
 string = _json.encode_basestring_ascii
-_encode = _json.make_encoder({}, _refuse, string, None, ": ", ", ", False, False, False)
+# Without a memory of what it is in (the first argument): it would keep whatever it fails on for ever, and the depth
+# limit refuses a circle all the same.
+_encode = _json.make_encoder(None, _refuse, string, None, ": ", ", ", False, False, False)
 
 
 def dumps(value: object) -> str:

@@ -10,24 +10,34 @@ import os
 
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure
 
+_ADVICE = "see that the disk has room and that you may write there"
+_KIND, _PLAIN = 0o170000, 0o100000  # of st_mode, as `stat` has them
+
 
 def make_dir(path: str) -> None:
-    """Make the folder and those above it, private to the user. Raises NotPermitted for somebody else's."""
+    """Make the folder and those above it, private to the user, so that they survive a power cut.
+
+    Raises NotPermitted for somebody else's folder, SystemFailure when the system refuses.
+    """
     try:
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)
+        sync_dir(os.path.dirname(path))
     except FileExistsError:
         check_private(path)
     except FileNotFoundError:
         make_dir(os.path.dirname(path))
         make_dir(path)
     except OSError as error:
-        raise SystemFailure(f"cannot make {path}: {error.strerror}") from None
+        raise SystemFailure(f"cannot make {path} ({error.strerror}): {_ADVICE}") from None
 
 
 def check_private(path: str) -> None:
     """Raises NotPermitted if another user owns the folder or could write into it."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise SystemFailure(f"cannot use {path} ({error.strerror}): it must be a folder") from None
     if found.st_uid not in (os.geteuid(), 0):
         raise NotPermitted(f"{path} belongs to another user: choose another ORC_HOME")
     if found.st_mode & 0o022 and not found.st_mode & 0o1000:
@@ -35,18 +45,26 @@ def check_private(path: str) -> None:
 
 
 def read(path: str, limit: int = 1 << 24) -> bytes | None:
-    """The whole file; None where there is none. Raises DataError when it is larger than `limit` bytes."""
+    """The whole file; None where there is none.
+
+    Raises DataError when it is larger than `limit` bytes or no plain file, SystemFailure when the system refuses.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise SystemFailure(f"cannot read {path}: {error.strerror}") from None
+        raise SystemFailure(f"cannot read {path} ({error.strerror}): see whose it is, and that it is no link") from None
     try:
-        if os.fstat(fd).st_size > limit:
+        found = os.fstat(fd)
+        if found.st_mode & _KIND != _PLAIN:
+            raise DataError(f"{path} is no plain file: name another one")
+        if found.st_size > limit:
             raise DataError(f"{path} is larger than {limit} bytes: move it away")
         with open(fd, "rb", closefd=False) as file:
             return file.read()
+    except OSError as error:
+        raise SystemFailure(f"cannot read {path} ({error.strerror}): see whose it is, and that it is no link") from None
     finally:
         os.close(fd)
 
@@ -60,7 +78,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 def sync_dir(path: str) -> None:
     """Make the names in a folder survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -94,7 +112,7 @@ def replace(path: str, data: bytes, sync: bool = True) -> None:
             os.unlink(temporary)
         except OSError:
             pass
-        raise SystemFailure(f"cannot write {path}: {error.strerror}") from None
+        raise SystemFailure(f"cannot write {path} ({error.strerror}): {_ADVICE}") from None
 
 
 def append(path: str, data: bytes) -> None:

@@ -24,10 +24,6 @@ class _Alarm(Exception):
     pass
 
 
-def _on_alarm(number: int, frame: object) -> None:
-    raise _Alarm
-
-
 def _open(path: str) -> int:
     try:
         return os.open(path, _FLAGS, 0o600)
@@ -48,8 +44,16 @@ def _try(fd: int) -> bool:
 
 def _wait(fd: int, seconds: float) -> bool:
     """Join the kernel's queue for at most `seconds`."""
+    rung = False
+
+    def ring(number: int, frame: object) -> None:
+        nonlocal rung
+        if not rung:
+            rung = True
+            raise _Alarm
+
     try:
-        before = _signal.signal(_signal.SIGALRM, _on_alarm)
+        before = _signal.signal(_signal.SIGALRM, ring)
     except ValueError:  # not the main thread, where no alarm can be set: ask every millisecond
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -57,16 +61,17 @@ def _wait(fd: int, seconds: float) -> bool:
                 return True
             time.sleep(0.001)
         return False
+    timer = (0.0, 0.0)
     try:
-        _signal.setitimer(_signal.ITIMER_REAL, seconds)
+        timer = _signal.setitimer(_signal.ITIMER_REAL, seconds, 0.05)  # again, if it rings before flock has begun
         fcntl.flock(fd, fcntl.LOCK_EX)
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
-        return True
     except _Alarm:
-        return False
+        pass
     finally:
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
-        _signal.signal(_signal.SIGALRM, before)
+        rung = True
+        _signal.setitimer(_signal.ITIMER_REAL, *timer)
+        _signal.signal(_signal.SIGALRM, before or _signal.SIG_DFL)
+    return _try(fd)  # the alarm may have rung when the lock was ours already: asking twice takes nothing
 
 
 class Lock:
@@ -76,48 +81,55 @@ class Lock:
     system refuses.
     """
 
-    __slots__ = ("fd", "held", "path", "timeout")
+    __slots__ = ("_id", "fd", "path", "timeout")
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
         self.fd = -1
-        self.held = False
+        self._id = (0, 0)
 
     def acquire(self) -> int:
         """Take the lock; the descriptor of the lock file."""
-        end = 0.0
         try:
+            end = 0.0
             while True:
                 if self.fd < 0:
-                    self.fd = _open(self.path)
+                    self._open()
                 if not _try(self.fd):
                     end = end or time.monotonic() + self.timeout
                     left = end - time.monotonic()
                     if left <= 0 or not _wait(self.fd, left):
                         raise TryLater(f"{self.path} is locked by another process: try again")
-                if self._same():
-                    self.held = True
+                if self._is_there():
                     return self.fd
                 self.close()
         except OSError as error:
-            raise SystemFailure(f"cannot lock {self.path}: {error.strerror}") from None
+            self.close()
+            raise SystemFailure(
+                f"cannot lock {self.path} ({error.strerror}): see that it is a plain file that you may write"
+            ) from None
 
-    def _same(self) -> bool:
+    def _open(self) -> None:
+        self.fd = _open(self.path)
+        found = os.fstat(self.fd)
+        self._id = (found.st_ino, found.st_dev)
+
+    def _is_there(self) -> bool:
+        """Does the path lead to the file that was locked?"""
         try:
-            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return False
+        return (found.st_ino, found.st_dev) == self._id
 
     def release(self) -> None:
-        self.held = False
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self.held = False
 
     def __enter__(self) -> Lock:
         self.acquire()

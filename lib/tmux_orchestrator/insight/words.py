@@ -1,10 +1,13 @@
-"""How numbers are told to people: times, counts, sizes. Pure."""
+"""How things are told to people: times, counts, sizes, and the commands that mend. Nothing is kept."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 
 from tmux_orchestrator.eventlog.daylog import parse_stamp
+from tmux_orchestrator.ground.paths import CODE
 
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
@@ -60,3 +63,9 @@ def some(names: Sequence[str], most: int = 5) -> str:
     """The first few of many names."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def manager(*argv: str) -> str:
+    """The command line of orchestrator_manager.sh, good in any folder."""
+    where = CODE if os.path.exists(CODE + "/orchestrator_manager.sh") else CODE + "/bin"
+    return shlex.join([where + "/orchestrator_manager.sh", *argv])

@@ -117,9 +117,10 @@ def guarded(pane: str, guard: Guard, then: list[list[str]], otherwise: list[list
     now, due = states(pane, guard)
     state = ["list-panes", "-t", pane, "-f", f"#{{==:#{{pane_id}},{pane}}}", "-F", f"{word} {now}"]
     length = max(len(then), len(otherwise) + 1)
+    # The state comes last: when the pane is gone it is an error, and an error skips what follows.
     branches = [
         [*then, *_NOTHING * (length - len(then))],
-        [state, *_NOTHING * (length - len(otherwise) - 1), *otherwise],
+        [*otherwise, *_NOTHING * (length - len(otherwise) - 1), state],
     ]
     return Line([["if-shell", "-F", "-t", pane, f"#{{==:{now},{due}}}", *map(join, branches)]], 1 + length)
 
