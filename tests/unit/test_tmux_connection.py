@@ -119,6 +119,7 @@ def test_a_killed_server_is_noticed_and_the_next_one_found(private: Server, tmux
     assert tmux.type(recorder.pane, guard, b"one") == "typed"
     first = tmux.server()
     private.kill()
+    wait_until(lambda: not tmux.drain() and not tmux.alive)
     with pytest.raises(UnavailableError, match="no tmux server"):
         tmux.type(recorder.pane, guard, b"two")
     os.unlink(private.socket)

@@ -41,7 +41,6 @@ _SHAPE: dict[str, Any] = {
         "footer": bool,
         "bright": bool,
         "cursor": bool,
-        "pasted": str,
         "placeholder": str,
     },
     "dialog": {"cues": list, "guard": list, "option": str, "top": str},
@@ -64,8 +63,7 @@ class Composer:
     `prompt` matches its first line and `above` one of the `within` lines over that. `end` matches the line after it.
     A box whose end is not drawn goes on to the end of the screen, less the last paragraph if there is a `footer`.
     `bright`: the prompt of the box is not dim, others are. `cursor`: the terminal's cursor stands in the box.
-    `pasted`: what the box shows in the place of a long paste. `placeholder`: what an empty box shows, for a CLI
-    that prints it like typed text when there are no colours.
+    `placeholder`: what an empty box shows, for a CLI that prints it like typed text when there are no colours.
     """
 
     prompt: re.Pattern[str]
@@ -75,7 +73,6 @@ class Composer:
     footer: bool
     bright: bool
     cursor: bool
-    pasted: re.Pattern[str] | None
     placeholder: re.Pattern[str] | None
 
 
@@ -298,6 +295,5 @@ def _composer(where: str, table: dict[str, Any] | None) -> Composer | None:
         footer=table.get("footer", False),
         bright=table.get("bright", False),
         cursor=table.get("cursor", False),
-        pasted=_shown(f"{where}.pasted", table.get("pasted")),
         placeholder=_shown(f"{where}.placeholder", table.get("placeholder")),
     )

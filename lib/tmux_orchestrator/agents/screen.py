@@ -21,7 +21,6 @@ STATE_LINES = 12  # non-empty lines above the composer in which the CLI says wha
 LIMIT_LINES = 6
 QUESTION_LINES = 10
 QUESTION_SIZE = 500  # characters
-HELD_SIZE = 200  # characters of a long text's end by which it is known again: a box shows only so many rows
 
 _ATTRIBUTES = re.compile(r"\x1b\[[0-9;:]*m|\x1b\].*?(?:\x1b\\|\x07)|[\x0e\x0f]")
 _SGR = re.compile(r"\x1b\[([0-9;:]*)m")
@@ -70,17 +69,6 @@ def classify(profile: Profile, lines: list[str], cursor: tuple[int, int] | None 
         screen.draft = _draft(profile.composer, lines, text, box)
         screen.composer = "draft" if screen.draft else "empty"
     return screen
-
-
-def holds(profile: Profile, screen: Screen, body: str) -> bool:
-    """True when the input box still holds `body`, whole or as its last rows, and nothing else: Enter was lost."""
-    if screen.composer != "draft" or profile.composer is None:
-        return False
-    pasted = profile.composer.pasted
-    if pasted and pasted.fullmatch(screen.draft):
-        return True
-    draft, whole = "".join(screen.draft.split()), "".join(body.split())
-    return draft == whole or (len(draft) >= HELD_SIZE and whole.endswith(draft))
 
 
 def plain(lines: list[str]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, output, paths, times
 
 USAGE = """\
@@ -53,6 +51,6 @@ def _measure(given: options.Options) -> int:
         raise errors.UsageError(f"--measure {given.measure!r} is no number from 1 to {_MOST}: say how many messages")
     from tmux_orchestrator.insight import measure
 
-    found = measure.measure(int(given.measure), os.path.dirname(paths.find_home().root))
+    found = measure.measure(int(given.measure), paths.find_home().run)
     print(fastjson.dumps(found.document()) if given.json else "\n".join(measure.render(found)))
     return errors.OK

@@ -12,7 +12,7 @@ from typing import Any
 from tmux_orchestrator.delivery import frame
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.intake import Intake
-from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of
+from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
 from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Item, Typing
@@ -22,9 +22,8 @@ from tmux_orchestrator.ground import clock, files
 
 _BATCH = 64  # frames of one lane in one turn, where nothing has to be looked at between them
 _STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
-_EMPTY_LOOKS = 3  # an input box that stays empty has let our text go, even if it is nowhere to be seen
-_PRESS_AGAIN_NS = 300 * MS
-_EMPTY_AFTER_NS = 500 * MS
+# When the submit key is pressed once more, while the input box still holds our text: a CLI that starts drops keys.
+_PRESS_AGAIN_NS = (300 * MS, 1000 * MS, 2500 * MS)
 _EVIDENCE_AFTER_NS = 60 * SECOND  # a screen that nobody understands for so long is kept for whoever mends the profile
 
 Chosen = tuple[Lane, View, Flight]
@@ -129,7 +128,7 @@ class Dispatcher:
         owed = self.ledger.owed(typing.items[0].id, one.key) if typing.items else None
         tried = owed.attempt if owed is not None else 0
         text = self._text(one, typing, tried if owed is not None and owed.doubtful else 0)
-        return Flight(typing, text, tried + 1, kind, now, mark_of(text))
+        return Flight(typing, text, tried + 1, kind, now, mark_of(text), tail_of(text))
 
     def _text(self, one: Lane, typing: Typing, repeats: int) -> str:
         assert one.agent is not None
@@ -229,7 +228,10 @@ class Dispatcher:
     # evidence
 
     def _check(self, one: Lane, flight: Flight, view: View) -> None:
-        """Was it submitted? The text beyond the input box says so, or a box that stays empty."""
+        """Was it submitted? The text beyond the input box says so, or a box that held it and is empty again.
+
+        A box that is merely empty says nothing: a CLI that is starting shows one before it reads its input.
+        """
         assert one.agent is not None
         now = clock.boot_ns()
         age = now - flight.typed_at
@@ -237,19 +239,20 @@ class Dispatcher:
             self._accept(one, flight, "typed", "agent_gone")
             return
         ours = view.in_composer(flight.mark)
+        flight.was_in_box |= ours
         if view.screen is not None and not ours:
-            if view.shows(flight.mark):
+            if view.shows(flight.mark) or (flight.tail and view.shows(flight.tail)):
                 self._accept(one, flight, "confirmed", "")
                 return
-            flight.empty_looks = flight.empty_looks + 1 if view.screen.composer == "empty" else 0
-            if flight.empty_looks >= _EMPTY_LOOKS and age > _EMPTY_AFTER_NS:
+            if flight.was_in_box and view.screen.composer == "empty":
                 self._accept(one, flight, "confirmed", "composer_empty")
                 return
         if age > self._ns("delivery.confirm_timeout"):
             self._accept(one, flight, "typed", "not_submitted" if ours else "unconfirmed")
             return
-        if ours and age > _PRESS_AGAIN_NS and not flight.pressed_again and view.reason == "draft":
-            flight.pressed_again = True
+        presses = flight.presses
+        if ours and view.reason == "draft" and presses < len(_PRESS_AGAIN_NS) and age > _PRESS_AGAIN_NS[presses]:
+            flight.presses += 1
             self.typist.submit(one.agent)
         one.next_evidence(now)
 

@@ -51,8 +51,8 @@ def frame(
     `repeat`: 0 the first time. `count`: how many identical ones it stands for. What is longer than `max_bytes` of
     UTF-8 is cut, and the command that reads the whole is given.
     """
-    body = quoted(sanitise(text_of(event)))
-    return f"[{_header(event, priority, session, repeat, count)}] {_shortened(body, short(event['id']), max_bytes)}"
+    body = _shortened(sanitise(text_of(event)), short(event["id"]), max_bytes)
+    return f"[{_header(event, priority, session, repeat, count)}] {quoted(body)}"
 
 
 def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, count: int) -> str:
@@ -138,7 +138,7 @@ def is_header(line: str) -> bool:
     It begins with what looks like a square bracket, and then comes a mark, one of our first words, or two of what
     a header has: `from`, a number sign, a check mark, one of our commands.
     """
-    seen = "".join(c for c in unicodedata.normalize("NFKC", line[:1000]) if unicodedata.category(c) not in _UNSEEN)
+    seen = "".join(c for c in unicodedata.normalize("NFKC", line) if unicodedata.category(c) not in _UNSEEN)
     if not seen or seen[0] not in _BRACKETS:
         return False
     inside = seen[1:120].casefold().translate(_ALIKE)

@@ -30,7 +30,7 @@ _DOUBT_NS = 5 * SECOND
 class Flight:
     """A frame on its way: chosen, typed, waiting for its submit key, or for evidence that it was submitted.
 
-    Times are boot clock. `mark` is what the frame is recognised by on a screen.
+    Times are boot clock. `mark` is what the frame is recognised by on a screen, `tail` its end if it is long.
     """
 
     typing: Typing
@@ -39,10 +39,11 @@ class Flight:
     kind: str
     intended_at: int
     mark: str = ""
+    tail: str = ""
     typed_at: int = 0
     submit_at: int = 0  # 0 once the key was pressed
-    pressed_again: bool = False
-    empty_looks: int = 0
+    presses: int = 0  # of the submit key, beyond the first
+    was_in_box: bool = False
     looks: int = 0
 
     @property
@@ -168,3 +169,8 @@ def mark_of(text: str) -> str:
     start = max(0, squeezed.find("#", 0, 120))
     end = squeezed.find("]", start)
     return squeezed[start : end + 1 if start < end < start + 28 else start + 28]
+
+
+def tail_of(text: str) -> str:
+    """The end of a long frame without spaces: its beginning may have left the screen. "" for a short one."""
+    return "".join(text[-200:].split())[-40:] if len(text) > 400 else ""

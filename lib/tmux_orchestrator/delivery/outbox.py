@@ -217,8 +217,6 @@ class Outbox:
         """Does it wait, or is it being typed?"""
         return event_id in self._waiting.carrier or event_id in self._flying
 
-    # Replacing, joining, overflowing.
-
     def _supersede(self, item: Item) -> tuple[list[End], bool]:
         """End the older of two with one key; is the given one the newer?"""
         other = self._waiting.superseded_by(item)
@@ -252,8 +250,6 @@ class Outbox:
         if count:
             self.owed += count
             self._owed_since = min(self._owed_since, since_ns)
-
-    # Choosing.
 
     def _message(self, now_ns: int, room: Room) -> Typing | None:
         queues = self._waiting.queues
@@ -292,8 +288,6 @@ class Outbox:
         if not typing.critical and (self.limit or self.pair_limit):
             self.remember(typing.sender, typing.taken_ns)
         return typing
-
-    # The digest line.
 
     def _line(self, now_ns: int, room: Room) -> Typing | None:
         """One line for all that waits for room; what is beyond the next minute's frames ends with it."""

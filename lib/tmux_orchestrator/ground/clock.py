@@ -34,6 +34,20 @@ def stamp(ns: int) -> str:
     return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{micro:06d}Z"
 
 
+def parse_stamp(text: str) -> int:
+    """Nanoseconds since the epoch of `2026-11-20T10:30:45Z`, with or without a fraction. Raises ValueError."""
+    if not (text[10:11] == "T" and text[-1:] == "Z" and (len(text) == 20 or text[19] == ".")):
+        raise ValueError(f"not a stamp: {text!r}")
+    # days from civil, Howard Hinnant's algorithm: `datetime` and `calendar` cost an import
+    month = int(text[5:7])
+    year = int(text[:4]) - (month <= 2)
+    era, of_era = divmod(year, 400)
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + int(text[8:10]) - 1
+    since = era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+    seconds = since * 86_400 + int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
+    return seconds * 1_000_000_000 + int(text[20:-1][:9].ljust(9, "0"))
+
+
 def local_day(ns: int) -> str:
     """YYYY-MM-DD in the home's zone."""
     t = time.localtime(ns // 1_000_000_000)

@@ -88,7 +88,7 @@ def render(measured: Measured) -> list[str]:
 
 
 def measure(count: int, folder: str) -> Measured:
-    """Send `count` messages of each priority, both ways. `folder` is where the scratch home is made, if it can be."""
+    """Send `count` messages of each priority, both ways. `folder` is where the scratch home is made, if it is there."""
     if not os.access(folder, os.W_OK):
         folder = tempfile.gettempdir()
     with ExitStack() as stack:
@@ -128,6 +128,7 @@ class _System:
         self._env = env | {"ORC_HOME": root, "ORC_TMUX_SOCKET": self.socket, "HOME": place, "TMUX_TMPDIR": place}
         self._read = -1
         self._buffer = b""
+        self._tail = ""
         self._started: dict[str, int] = {}  # word -> when it was sent, ns
         self._took: dict[str, float] = {}  # word -> milliseconds
         self._children: list[subprocess.Popen[bytes]] = []
@@ -154,6 +155,7 @@ class _System:
         self._log.append([made])
 
     def spawn(self, word: str, priority: str) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
         self._started[word] = time.time_ns()
         self._children.append(self._popen("orc-publish", "-t", f"{_SESSION}:{_NAME}", "-p", priority, word))
 
@@ -201,8 +203,6 @@ class _System:
         self._tail = text[-64:]
         for word in [word for word in self._started if word in text]:
             self._took[word] = (now - self._started.pop(word)) / 1e6
-
-    _tail = ""
 
     # start and end
 
@@ -254,9 +254,10 @@ class _System:
     def _stop(self) -> None:
         if self._log is not None:
             self._log.close()
-        for child in [*self._children, *([self._broker] if self._broker else [])]:
+        children = [*self._children, *([self._broker] if self._broker else [])]
+        for child in children:
             child.terminate()
-        for child in [*self._children, *([self._broker] if self._broker else [])]:
+        for child in children:
             try:
                 child.wait(5)
             except subprocess.TimeoutExpired:
