@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,15 +106,6 @@ def test_an_unknown_screen_is_a_start_only_for_a_while(monkeypatch: pytest.Monke
         assert (seen.state, seen.since) == (expected, agent.registered if expected == "starting" else None)
 
 
-def test_no_end_stays_unexplained(system: System) -> None:
-    """tmux misses some ends of processes; each must be told as what it was all the same."""
-    for n in range(12):
-        system.agent(f"a{n}", "sh", "-c", f"exit {n % 2}")
-    wait_until(lambda: not any(a.alive() for a in registry.load(Home(system.root))))
-    for n in range(12):
-        becomes(system, "dead" if n % 2 else "gone", f"a{n}")
-
-
 # Which panes a target means
 
 
@@ -180,6 +170,13 @@ PANES = [
 )
 def test_targets_are_matched_exactly(target: str, expected: list[str]) -> None:
     assert [found.id for found in places.matching(PANES, target)] == expected
+
+
+@pytest.mark.parametrize("other", [{"id": "%2"}, {"nonce": "m"}, {"pid": 1}])
+def test_a_pane_holds_an_agent_only_when_everything_agrees(other: dict[str, Any]) -> None:
+    fields = {"pid": os.getpid()}
+    assert places.holds(pane(**fields), live())
+    assert not places.holds(pane(**fields | other), live())
 
 
 def test_of_several_panes_the_agents_is_meant() -> None:
@@ -518,17 +515,22 @@ def test_sent_messages_are_events_with_the_callers_name(system: System) -> None:
     assert len(system.events()) == 4
 
 
-def test_a_hundred_agents_are_listed_in_order_with_few_calls(
-    server: Server, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = [server.start([sys.executable, "-c", "input()"], session=f"s{n}") for n in range(30)]
-    tmux = Tmux(server.socket)
-    where = places.where(tmux)
+def register(server: Server, home: Home, count: int, *argv: str) -> list[Agent]:
+    """Agents a0, a1, … that were not started by orc-run, which takes a third of a second each."""
+    made = [server.start(list(argv), session=f"s{n}") for n in range(count)]
+    where = places.where(Tmux(server.socket))
     for n, (pane_id, pid) in enumerate(made):
         server.tmux("set-option", "-p", "-t", pane_id, "@orc_nonce", f"n{n}")
         fields = {"name": f"a{n}", "session": f"s{n}", "role": "r", "pane": pane_id, "nonce": f"n{n}", "pid": pid}
         fields |= {"pid_start": proc.start_time(pid), "socket": where.socket}
         roster.register(home, Agent(fields | {"server_pid": where.pid, "server_start": where.start}))
+    return registry.load(home)
+
+
+def test_many_agents_are_listed_in_order_with_few_calls(
+    server: Server, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(server, home, 30, "sleep", "1000")
     calls = []
     exchange = Tmux._exchange
 
@@ -541,6 +543,36 @@ def test_a_hundred_agents_are_listed_in_order_with_few_calls(
     found = steering.look(steering.everybody())
     assert [(s.agent.name, s.pane is not None) for s in found] == [(f"a{n}", True) for n in range(30)]
     assert len(calls) == 4, "where, panes, and two chunks of screens"
+
+
+def test_an_end_that_tmux_misses_is_told_as_what_it_was(server: Server, home: Home) -> None:
+    """One after the other, with no other child of tmux's that would wake it: it misses about one in four."""
+    for agent in register(server, home, 12, "sh", "-c", "read line; exit 0"):
+        server.tmux("send-keys", "-t", agent.pane, "Enter")
+        wait_until(lambda agent=agent: not agent.alive())  # type: ignore[misc]
+        wait_until(lambda agent=agent: control(home).see(agent.key).state == "gone", what=agent.key)  # type: ignore[misc]
+
+
+def test_an_agent_of_another_server_is_in_none_of_our_panes(server: Server, home: Home) -> None:
+    (agent,) = register(server, home, 1, "sleep", "1000")
+    assert control(home).see("a0").pane is not None and control(home).find(agent.pane).name == "a0"
+    for field in ("server_pid", "server_start"):
+        other = roster.update(
+            home, agent.key, **{"server_pid": agent.server_pid, "server_start": agent.server_start} | {field: 7}
+        )
+        assert control(home).look([other])[0].pane is None
+        with pytest.raises(UnavailableError, match="no agent is in"):
+            control(home).find(agent.pane)
+
+
+def test_a_pane_that_somebody_else_took_over_is_not_the_agents(server: Server, home: Home) -> None:
+    (agent,) = register(server, home, 1, "sleep", "1000")
+    server.tmux("respawn-pane", "-k", "-t", agent.pane, "sleep", "999")
+    wait_until(lambda: not agent.alive())
+    assert control(home).see("a0").pane is None
+    server.tmux("set-option", "-p", "-t", agent.pane, "@orc_nonce", "another")
+    with pytest.raises(UnavailableError, match="no agent is in"):
+        control(home).find(agent.pane)
 
 
 def test_a_damaged_registry_is_told_and_not_overwritten(home: Home) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import proc

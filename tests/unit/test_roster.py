@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+
 from tmux_orchestrator.agents import registry, roster
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground.errors import DataError, TryLater, UsageError

@@ -274,6 +274,7 @@ def test_what_is_no_name_is_refused_and_nothing_is_made(server: Server, home: Ho
         command.main([*argv, "--", *SLEEP])
     assert "CANARY" not in str(raised.value) or repr(CANARY) in str(raised.value)
     assert panes(server) == before and agents(home) == []
+    assert not list(Path(home.root).rglob("*.json")), "the environment was left behind"
 
 
 def test_no_text_of_the_caller_is_ever_given_to_tmux(
@@ -461,6 +462,16 @@ def test_a_failure_leaves_no_pane_behind(server: Server, home: Home, monkeypatch
     with pytest.raises(UnavailableError):
         start(server, home, list(SLEEP))
     assert panes(server) == before
+
+
+def test_a_failure_leaves_a_dead_agent_as_it_was(server: Server, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    orc_run("pm", "--session", "main", "--", *SLEEP)
+    kill(agents(home)[0])
+    before = agents(home)[0].to_dict(), Path(agents(home)[0].launch).read_text()
+    server.tmux("kill-pane", "-t", agents(home)[0].pane)
+    with pytest.raises(UsageError):
+        command.main(["pm", "--session", "main", "--window", "9", "--", "sleep", "999"])
+    assert (agents(home)[0].to_dict(), Path(agents(home)[0].launch).read_text()) == before
 
 
 def start(server: Server, home: Home, argv: list[str]) -> Agent:

@@ -14,7 +14,8 @@ import pytest
 from support_tmux import END, START, Recorder, Server, wait_until
 from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.tmux import Guard, Tmux, TmuxError, find_socket, server, socket_args
-from tmux_orchestrator.ground.tmux.connection import Connection, Frames
+from tmux_orchestrator.ground.tmux.connection import Connection
+from tmux_orchestrator.ground.tmux.frames import Frames
 from tmux_orchestrator.ground.tmux.words import Line
 
 SEED = 7
@@ -119,7 +120,7 @@ def test_a_killed_server_is_noticed_and_the_next_one_found(private: Server, tmux
     assert tmux.type(recorder.pane, guard, b"one") == "typed"
     first = tmux.server()
     private.kill()
-    wait_until(lambda: not tmux.drain() and not tmux.alive)
+    wait_until(lambda: (tmux.drain(), not tmux.alive)[1])
     with pytest.raises(UnavailableError, match="no tmux server"):
         tmux.type(recorder.pane, guard, b"two")
     os.unlink(private.socket)
@@ -177,18 +178,69 @@ def test_a_stuck_server_is_given_up_and_the_text_is_revoked(
     assert private.tmux("list-buffers") == ""
 
 
-def test_our_session_is_private_and_ends_with_the_last_other(private: Server) -> None:
+def sessions(private: Server) -> list[str]:
+    return private.tmux("list-sessions", "-F", "#{session_name}", check=False).split("\n")
+
+
+def test_our_session_lives_as_long_as_the_connection(private: Server) -> None:
     private.start(["sleep", "1000"], session="work")
     with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
         assert [pane.session for pane in tmux.panes()] == ["work"]
-        assert private.tmux("list-sessions", "-F", "#{session_name}") == "_orc\nwork"
+        assert sessions(private) == ["_orc", "work"]
+        with Tmux(private.socket, keep=True, run=private.folder + "/run") as other:
+            assert len(other.panes()) == 1
+        assert tmux.alive
+        assert sessions(private) == ["_orc", "work"]
+    assert sessions(private) == ["work"]
+
+
+def test_our_session_keeps_no_server_alive(private: Server) -> None:
+    private.start(["sleep", "1000"], session="work")
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        assert len(tmux.panes()) == 1
         tmux.end_if_alone()
-        assert private.tmux("list-sessions", "-F", "#{session_name}") == "_orc\nwork"
+        assert sessions(private) == ["_orc", "work"]
+        tmux.drain()
         private.tmux("kill-session", "-t", "=work")
+        wait_until(lambda: "%sessions-changed" in tmux.drain())
         assert tmux.panes() == []
+        pid = private.pid
         tmux.end_if_alone()
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+        assert tmux.drain()[-1] == "%exit"
         assert not tmux.alive
-        wait_until(lambda: "_orc" not in private.tmux("list-sessions", check=False))
+
+
+def test_a_session_that_a_crash_left_is_used_again(private: Server) -> None:
+    private.start(["sleep", "1000"], session="work")
+    child = os.fork()
+    if child == 0:
+        tmux = Tmux(private.socket, keep=True, run=private.folder + "/run")
+        tmux.type("%0", Guard(1, "a"), b"left behind")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert sessions(private) == ["_orc", "work"]
+    assert len(os.listdir(private.folder + "/run/typing")) == 1
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        assert tmux.type("%0", Guard(1, "a"), b"text") == "replaced"
+        assert sessions(private) == ["_orc", "work"]
+        (left,) = os.listdir(private.folder + "/run/typing")
+        assert left.startswith(f"{os.getpid()}.")
+        assert os.stat(f"{private.folder}/run/typing/{left}").st_mode & 0o777 == 0o600
+    assert sessions(private) == ["work"]
+    assert os.listdir(private.folder + "/run/typing") == []
+
+
+def test_we_are_never_moved_to_a_session_of_somebody_else(private: Server) -> None:
+    pane, _ = private.start(["sleep", "1000"], session="work")
+    private.tmux("set-option", "-g", "detach-on-destroy", "off")
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        assert len(tmux.panes()) == 1
+        private.tmux("kill-session", "-t", "=_orc")
+        wait_until(lambda: (tmux.drain(), not tmux.alive)[1])
+        wait_until(lambda: private.show(pane, "#{session_attached}") == "0")
+        assert len(tmux.panes()) == 1
+        assert sessions(private) == ["_orc", "work"]
 
 
 def test_notifications_come_and_the_end_of_the_server_shows(private: Server) -> None:
@@ -202,7 +254,7 @@ def test_notifications_come_and_the_end_of_the_server_shows(private: Server) -> 
         seen: list[str] = []
         wait_until(lambda: seen.extend(tmux.drain()) or "%sessions-changed" in seen)
         private.kill()
-        wait_until(lambda: not tmux.drain() and not tmux.alive)
+        wait_until(lambda: (tmux.drain(), not tmux.alive)[1])
 
 
 def test_the_connection_sizes_nothing(private: Server) -> None:

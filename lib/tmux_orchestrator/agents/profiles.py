@@ -25,6 +25,7 @@ from tmux_orchestrator.ground.paths import CODE
 
 FOLDER = CODE + "/share/profiles"
 PLAIN = "plain"
+LONGEST_PAUSE_MS = 10_000
 
 # The shape of a profile: a type, or a table; "*" stands for any key.
 _SHAPE: dict[str, Any] = {
@@ -145,7 +146,7 @@ def _program(argv: list[str]) -> int:
     at = 0
     while at < len(argv) - 1 and _bare(argv[at]) in _WRAPPERS:
         following = at + 1
-        while following < len(argv) - 1 and (argv[following].startswith("-") or "=" in argv[following]):
+        while following < len(argv) - 1 and re.match(r"-|[^/]*=|\d+$", argv[following]):
             following += 1
         at = following
     return at
@@ -213,6 +214,8 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
     resume, when_busy = table.get("resume", {}), table.get("when_busy", "type")
     if when_busy not in ("type", "hold"):
         raise ConfigError(f"{where}.when_busy: {when_busy!r} is neither type nor hold")
+    if not 0 <= submit.get("pause_ms", 0) <= LONGEST_PAUSE_MS:
+        raise ConfigError(f"{where}.submit.pause_ms: 0 to {LONGEST_PAUSE_MS} is expected")
     return Profile(
         name=name,
         match=_texts(f"{where}.match", table.get("match", [])),

@@ -1,6 +1,6 @@
 """Starting, restarting and stopping agents that are their pane's own process.
 
-Under the agent's start lock: write the launch file, have tmux start the launcher, mark the pane, register, let the
+Under the agent's start lock: have tmux start the launcher, mark the pane, write the launch file, register, let the
 lock go. Only then does the launcher become the agent (see `launch`), so whatever reads a keyboard is registered.
 An agent that has ended keeps its pane, which says so, and comes back in the same pane. An agent is ended through
 its pidfd, after its start time was checked: never a later process with its number.
@@ -58,10 +58,9 @@ def start(home: Home, tmux: Tmux, socket: str, plan: Plan) -> Agent:
         if before is not None and before.alive():
             raise UsageError(f"{before.key} is running: choose another name, or run orc-agent restart {before.key}")
         path = launch.file(home, plan.session, plan.name)
-        launch.write(path, plan.argv, plan.cwd, plan.env, plan.umask)
         same = ("name", "session", "role", "groups", "profile", "restart", "cwd", "argv")
         agent = Agent({field: getattr(plan, field) for field in same} | {"launch": path, "socket": socket})
-        return _launch(home, tmux, agent, before, plan.window)
+        return _launch(home, tmux, agent, before, plan)
 
 
 def restart(home: Home, tmux: Tmux, agent: Agent, force: bool) -> Agent:
@@ -69,14 +68,16 @@ def restart(home: Home, tmux: Tmux, agent: Agent, force: bool) -> Agent:
     if agent.adopted:
         raise UsageError(f"{agent.key} was adopted, so how it was started is not known: start it with orc-run")
     with launch.start_lock(home, agent.session, agent.name):
-        now = registry.resolve(registry.load(home), agent.key) or agent
+        now = registry.resolve(registry.load(home), agent.key)
+        if now is None:
+            raise UsageError(f"{agent.key} was forgotten meanwhile: start it with orc-run")
         if now.alive() and not force:
             raise UsageError(f"{agent.key} is running: say --force to end it first")
         launch.read(now.launch)
         if now.alive():
             end(now.pid, now.pid_start)
         again = Agent(now.to_dict() | {"ended": ""})
-        return _launch(home, tmux, again, now, "")
+        return _launch(home, tmux, again, now, None)
 
 
 def stop(home: Home, agent: Agent, pid: int, start: int) -> bool:
@@ -126,9 +127,12 @@ def check(plan: Plan) -> None:
         raise UsageError(f"there is no program {program!r} on the PATH: install it, or correct the command")
 
 
-def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, window: str) -> Agent:
-    """Run the launcher in a pane, and register the agent with it. The start lock is held."""
-    argv = launch.command(agent.launch)
+def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, plan: Plan | None) -> Agent:
+    """Run the launcher in a pane, and register the agent with it; without a plan, from the launch file that is there.
+
+    The start lock is held, so the launcher does not look at either yet.
+    """
+    argv, window = launch.command(agent.launch), plan.window if plan else ""
     pane = _pane_of(tmux, before) if before else ""
     made = not pane
     if pane:
@@ -137,6 +141,8 @@ def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, window: 
         pane = windows.make(agent.socket, agent.session, window or agent.name, not window, argv)
     try:
         _mark(tmux, agent, pane)
+        if plan:
+            launch.write(agent.launch, plan.argv, plan.cwd, plan.env, plan.umask)
         roster.register(home, agent)
     except BaseException:  # the launcher would end by itself, as it is not registered
         if made:

@@ -33,17 +33,16 @@ def main(argv: list[str]) -> int:
     form = "json" if given.json else given.format or "text"
     if form not in ("json", "text"):
         raise errors.UsageError(f"--format {form!r} is neither json nor text: take one of them")
-    if given.watch == "" and len(given.args) == 1:
-        given.watch = given.args.pop()
+    every = given.args.pop() if given.watch == "" and len(given.args) == 1 else given.watch
     if given.args:
         raise errors.UsageError(f"{given.args[0]!r} is no option: see --help")
-    if sum([form == "json", given.watch is not None, given.tmux]) > 1:
+    if sum([form == "json", every is not None, given.tmux]) > 1:
         raise errors.UsageError("--json, --watch and --tmux exclude each other: take one")
     home = paths.find_home()
     if given.tmux:
         return _tmux(home)
-    if given.watch is not None:
-        return _watch(home, given.watch)
+    if every is not None:
+        return _watch(home, every)
     report = _gather(home)
     if form == "json":
         from tmux_orchestrator.ground import fastjson

@@ -138,6 +138,8 @@ def is_header(line: str) -> bool:
     It begins with what looks like a square bracket, and then comes a mark, one of our first words, or two of what
     a header has: `from`, a number sign, a check mark, one of our commands.
     """
+    if "!" <= line[:1] <= "~" and line[0] != "[":
+        return False  # most lines: what one sees first is no bracket
     seen = "".join(c for c in unicodedata.normalize("NFKC", line) if unicodedata.category(c) not in _UNSEEN)
     if not seen or seen[0] not in _BRACKETS:
         return False

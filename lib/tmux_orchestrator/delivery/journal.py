@@ -5,14 +5,17 @@ are JSON arrays, one a line, and replayed in order at a start:
 
     ["place", [day, inode, offset, id]]             the log is taken in up to here
     ["add", id, target, day, offset, length]        this event is owed to this target; where its line stands
-    ["intent", id, target, attempt, kind, boot, ns] about to type; on disk before a key is pressed
+    ["intent", id, target, attempt, kind, boot, ns] about to type it; on disk before a key is pressed. Of a frame of
+                                                    several events only the first names the kind that counts
     ["undone", id, target, boot, ns]                that intent typed nothing, as the guard says
-    ["typed", id, target, wall ns]                  typed; an acknowledgment may be awaited
+    ["landed", id, target, boot, ns, at ns]         its frame was in the pane at that time, if it ever will be
+    ["typed", id, target, repeat, wall ns]          typed for sure; an acknowledgment may be awaited
     ["told", id, target, reason]                    this hold has been reported
     ["end", id, target]                             nothing more is owed
 
-A torn last line was never acted on. Each intent counts as typed unless it was undone, so the window of promise 4
-holds over any crash. When the file has grown, it is replaced by what is still owed.
+A torn last line was never acted on. An intent counts as typed unless it was undone, and as typed just now unless it
+landed before, so the window of promise 4 holds over any crash. When the file has grown, or has been lost under the
+broker, it is replaced by what is still owed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.ground import fastjson, files
+from tmux_orchestrator.ground.errors import SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,23 +39,33 @@ _COMPACT_BYTES = 4 << 20
 class Owed:
     """One event that one target has not had, as the journal remembers it."""
 
-    __slots__ = ("attempt", "day", "doubtful", "length", "offset", "told", "typed_ns")
+    __slots__ = ("attempt", "day", "doubts", "length", "offset", "repeat", "told", "typed_ns")
 
     def __init__(self, day: str, offset: int, length: int) -> None:
         self.day, self.offset, self.length = day, offset, length
         self.attempt = 0
-        self.doubtful = False  # an intent whose result is not known
+        self.doubts = 0  # intents whose result is not known
         self.typed_ns = 0  # when it was typed, wall clock; 0: not yet
+        self.repeat = 0  # which repeat that was
         self.told: list[str] = []
 
 
+class Intent:
+    """A frame that was about to be typed. `at`: when it was typed at the latest (boot clock), 0 if nobody knows."""
+
+    __slots__ = ("at", "attempt", "kind")
+
+    def __init__(self, kind: str, attempt: int) -> None:
+        self.kind, self.attempt, self.at = kind, attempt, 0
+
+
 class Memory:
-    """What a journal says: `place`, `owed`, and the intents: (target, boot id, boot ns, event id) -> kind of frame."""
+    """What a journal says: `place`, `owed`, and the intents: (target, boot id, boot ns, event id) -> Intent."""
 
     def __init__(self) -> None:
         self.place: list[Any] | None = None
         self.owed: dict[Key, Owed] = {}
-        self.intents: dict[tuple[str, str, int, str], str] = {}
+        self.intents: dict[tuple[str, str, int, str], Intent] = {}
 
     def apply(self, record: list[Any]) -> None:
         """Replay one record. Raises ValueError, TypeError, KeyError or IndexError for what is none."""
@@ -59,66 +73,84 @@ class Memory:
         if kind == "place":
             self.place = record[1]
             return
-        if kind == "intent":
-            _, event_id, target, attempt, frame, boot, ns = record
-            self.intents[target, boot, int(ns), event_id] = frame
-            owed = self.owed.get((event_id, target))
-            if owed is not None:
-                owed.attempt, owed.doubtful = int(attempt), True
-            return
         key = (record[1], record[2])
+        owed = self.owed.get(key)
         if kind == "add":
             self.owed.setdefault(key, Owed(record[3], int(record[4]), int(record[5])))
         elif kind == "end":
             self.owed.pop(key, None)
-        elif kind == "undone":
-            self.intents.pop((record[2], record[3], int(record[4]), record[1]), None)
-            if key in self.owed:
-                self.owed[key].doubtful = False
-        elif key in self.owed and kind == "typed":
-            self.owed[key].doubtful, self.owed[key].typed_ns = False, int(record[3])
-        elif key in self.owed and kind == "told":
-            self.owed[key].told.append(record[3])
+        elif kind in ("intent", "undone", "landed"):
+            self._intent(record, owed)
+        elif owed is not None and kind == "typed":
+            owed.doubts, owed.repeat, owed.typed_ns = 0, int(record[3]), int(record[4])
+        elif owed is not None and kind == "told":
+            owed.told.append(record[3])
 
-    def records(self, boot: str, since_ns: int) -> list[list[Any]]:
+    def _intent(self, record: list[Any], owed: Owed | None) -> None:
+        if record[0] == "intent":
+            _, event_id, target, attempt, kind, boot, ns = record
+            self.intents[target, boot, int(ns), event_id] = Intent(kind, int(attempt))
+            if owed is not None:
+                owed.attempt, owed.doubts = int(attempt), owed.doubts + 1
+            return
+        place = (record[2], record[3], int(record[4]), record[1])
+        if record[0] == "landed":
+            if place in self.intents:
+                self.intents[place].at = int(record[5])
+        elif self.intents.pop(place, None) is not None and owed is not None:
+            owed.doubts = max(0, owed.doubts - 1)
+
+    def records(self, boot: str = "", since_ns: int = 0) -> list[list[Any]]:
         """What a new journal has to say: everything owed, and the intents since `since_ns` of this boot."""
         kept: list[list[Any]] = [["place", self.place]] if self.place is not None else []
+        told: dict[Key, list[list[list[Any]]]] = {}
+        for (target, its_boot, ns, event_id), intent in self.intents.items():
+            if (event_id, target) in self.owed or not boot or (its_boot == boot and max(ns, intent.at) >= since_ns):
+                said = [["intent", event_id, target, intent.attempt, intent.kind, its_boot, ns]]
+                said += [["landed", event_id, target, its_boot, ns, intent.at]] if intent.at else []
+                told.setdefault((event_id, target), []).append(said)
         for (event_id, target), owed in self.owed.items():
+            intents = told.pop((event_id, target), [])
+            sure = len(intents) - owed.doubts
             kept.append(["add", event_id, target, owed.day, owed.offset, owed.length])
             kept += [["told", event_id, target, reason] for reason in owed.told]
-        for (target, its_boot, ns, event_id), frame in self.intents.items():
-            if its_boot == boot and ns >= since_ns:
-                attempt = self.owed[event_id, target].attempt if (event_id, target) in self.owed else 1
-                kept.append(["intent", event_id, target, attempt, frame, its_boot, ns])
-        for (event_id, target), owed in self.owed.items():
-            if owed.typed_ns:
-                kept.append(["typed", event_id, target, owed.typed_ns])
-        return kept
+            kept += [record for said in intents[:sure] for record in said]
+            kept += [["typed", event_id, target, owed.repeat, owed.typed_ns]] if owed.typed_ns else []
+            kept += [record for said in intents[sure:] for record in said]
+        return kept + [record for intents in told.values() for said in intents for record in said]
 
 
 class Journal:
-    """Appends records; `memory` always says what a replay would say. Raises OSError when the disk refuses."""
+    """Appends records; `memory` always says what a replay would say. Raises OSError when the disk refuses.
+
+    `damaged` lines in its middle mean that something was forgotten: the log has to be asked.
+    """
 
     def __init__(self, home: Home) -> None:
         self.path = home.run + "/broker.journal"
         self.memory = Memory()
         self.damaged = 0
         self._waiting: list[str] = []
+        self._limit = _COMPACT_BYTES
         data = files.read(self.path, 1 << 30) or b""
-        for line in data.split(b"\n")[:-1]:
-            try:
-                self.memory.apply(fastjson.loads(line))
-            except (ValueError, TypeError, KeyError, IndexError):
-                self.damaged += 1
-        self._open(data)
+        *lines, last = data.split(b"\n")
+        for line in lines:
+            self.damaged += not self._replay(line)
+        whole = len(data) if self._replay(last) else len(data) - len(last)
+        self._fd = self._open()
+        os.ftruncate(self._fd, whole)
+        self._size = whole
+        self._lost = bool(self.damaged or (whole and data[whole - 1 : whole] != b"\n"))  # to be written anew
 
-    def _open(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self.path, flags, 0o600)
-        self._size = len(data)
-        if data and not data.endswith(b"\n"):
-            os.write(self._fd, b"\n")
-            self._size += 1
+    def _replay(self, line: bytes) -> bool:
+        try:
+            self.memory.apply(fastjson.loads(line))
+            return True
+        except (ValueError, TypeError, KeyError, IndexError):
+            return False
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def note(self, *record: Any) -> None:
         """Take a record in; it reaches the file with the next `flush` or `sync`."""
@@ -127,13 +159,17 @@ class Journal:
 
     def flush(self) -> None:
         """Hand what was noted to the system: it survives a kill -9."""
+        if self._lost:
+            self._rewrite(self.memory.records())
         if not self._waiting:
             return
         data = ("\n".join(self._waiting) + "\n").encode("ascii")
         try:
             files.write_all(self._fd, data)
         except OSError:
+            self._lost = True
             os.ftruncate(self._fd, self._size)  # what was noted waits for the next flush, whole
+            self._lost = False
             raise
         self._waiting.clear()
         self._size += len(data)
@@ -141,22 +177,39 @@ class Journal:
     def sync(self) -> None:
         """Have what was noted on disk: it survives a power cut."""
         self.flush()
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError:
+            self._lost = True  # the system forgets what it could not write: asking again would be told a lie
+            raise
 
     def compact(self, boot: str, since_ns: int) -> None:
-        """Replace a grown file by what is still owed, as a whole or not at all."""
-        if self._size < _COMPACT_BYTES:
-            return
-        self.flush()
-        records = self.memory.records(boot, since_ns)
+        """Replace the file by what is still owed, as a whole or not at all, if it has grown or is not ours any more."""
+        if self._size >= self._limit or not self._is_there():
+            self._rewrite(self.memory.records(boot, since_ns))
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path, follow_symlinks=False), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def _rewrite(self, records: list[list[Any]]) -> None:
         data = "".join(fastjson.dumps(record) + "\n" for record in records).encode("ascii")
-        files.replace(self.path, data)
-        os.close(self._fd)
         fresh = Memory()
         for record in records:
             fresh.apply(record)
+        try:
+            files.replace(self.path, data)
+        except SystemFailure as error:
+            raise OSError(str(error)) from None
+        self._lost = True  # until the new file is open
+        fd = self._open()
+        os.close(self._fd)
+        self._fd, self._size, self._lost = fd, len(data), False
+        self._limit = max(_COMPACT_BYTES, 2 * len(data))
+        self._waiting.clear()
         self.memory = fresh
-        self._open(data)
 
     def close(self) -> None:
         os.close(self._fd)

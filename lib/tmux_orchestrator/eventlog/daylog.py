@@ -1,21 +1,27 @@
 """The log: one file a day, one line an event. This module appends; `reader` and `follow` read.
 
-An append validates and serialises first. Then, under the one lock of the log, it picks the day, stamps id,
-sequence and time, closes a torn last line, and writes once. It lets the lock go, then syncs; only then does the
-caller hear that the event is on disk. Order is `seq`, always.
+An append checks and serialises first. Then, under the one lock of the log, it picks the day, stamps id, sequence
+and time, closes a torn last line, and writes once. It lets the lock go, then syncs; only then does the caller
+hear that the event is on disk. Order is `seq`, always.
 
-What a crash leaves behind: before the write, nothing; within it, a last line without a newline, which readers
-do not see and the next append closes; after it, a whole event. The lock file holds where the last append ended
-(day, inode, size, seq, time); where that does not match the day file, the file is right and is read again.
+What a crash leaves behind: before the write, nothing; within it, a last line without a newline, which readers do
+not see and the next append closes; after it, a whole event. The lock file holds where the last append ended (day,
+inode, sequence, time, size); where that does not match the day file, the file is right and is read again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
+from tmux_orchestrator.eventlog import chosen
+from tmux_orchestrator.eventlog.chosen import MEMORY_NS as ID_MEMORY_NS
+from tmux_orchestrator.eventlog.chosen import forget as forget_ids
+from tmux_orchestrator.eventlog.days import DAY_NS, day_file, days, is_day, mark_step
 from tmux_orchestrator.eventlog.event import MAX_LINE, Ids, build, check, is_id
 from tmux_orchestrator.ground import clock, fastjson, files
-from tmux_orchestrator.ground.errors import DataError, OrcError, SystemFailure
+from tmux_orchestrator.ground.clock import parse_stamp
+from tmux_orchestrator.ground.errors import DataError, SystemFailure
 from tmux_orchestrator.ground.locks import Lock
 
 TYPE_CHECKING = False
@@ -25,53 +31,33 @@ if TYPE_CHECKING:
 
     from tmux_orchestrator.ground.paths import Home
 
-DAY_NS = 86_400_000_000_000
+    Prepared = tuple[str | None, str]  # the id that the caller chose, and the line but for what the log stamps
+
+__all__ = [
+    "DAY_NS", "ID_MEMORY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "is_day", "parse_stamp", "prepare"
+]  # fmt: skip
+
 ABSORBED_NS = 2_000_000_000  # a clock that runs back by less than this is held still; more is a clock_step
-ID_MEMORY_NS = 7 * DAY_NS
-_RECORD = 128
-_DIGITS = frozenset("0123456789")
+_RECORD, _NONE = 128, b"\n"
+_STAMPED = frozenset(("id", "seq", "timestamp"))
+_HEAD = 256  # bytes at most of what the log stamps: an id of 128, a sequence number, a time
 
 
-def is_day(name: str) -> bool:
-    """Is it YYYY-MM-DD?"""
-    return (
-        len(name) == 10
-        and name[4] == name[7] == "-"
-        and _DIGITS.issuperset(name[:4] + name[5:7] + name[8:])
-        and "01" <= name[5:7] <= "12"
-        and "01" <= name[8:] <= "31"
-    )
-
-
-def days(home: Home, now_ns: int | None = None) -> list[str]:
-    """The days that have a file, oldest first. One dated more than a day ahead is a mistake, and left out."""
-    latest = clock.local_day((clock.now_ns() if now_ns is None else now_ns) + DAY_NS)
-    try:
-        names = os.listdir(home.events)
-    except FileNotFoundError:
-        return []
-    return sorted(n[:10] for n in names if n.endswith(".jsonl") and is_day(n[:-6]) and n[:10] <= latest)
-
-
-def day_file(home: Home, day: str) -> str:
-    return f"{home.events}/{day}.jsonl"
-
-
-def serialise(event: dict[str, Any]) -> str:
-    """The event's line without the fields that the log stamps and without the opening brace.
-
-    Raises DataError for what is no event, or is larger than a line may be.
-    """
+def prepare(event: dict[str, Any]) -> Prepared:
+    """The event as `Log.store` takes it. Raises DataError for what is no event, or is larger than a line may be."""
     check(event)
-    rest = {name: value for name, value in event.items() if name not in ("id", "seq", "timestamp")}
+    wanted = event.get("id")
+    if wanted is not None and not (isinstance(wanted, str) and is_id(wanted)):
+        raise DataError(f"{wanted!r} cannot be an id: use 6 to 128 letters, digits and ._:-")
+    if not _STAMPED.isdisjoint(event):
+        event = {name: value for name, value in event.items() if name not in _STAMPED}
     try:
-        line = fastjson.dumps(rest)[1:]
-        line.encode("ascii")
+        line = fastjson.dumps(event)
     except ValueError as error:
         raise DataError(f"the event cannot be written as JSON ({error}): correct it") from None
-    if len(line) > MAX_LINE - 256:
+    if len(line) > MAX_LINE - _HEAD:
         raise DataError(f"the event is larger than {MAX_LINE // 1024} KiB: put the text into a file and name the file")
-    return line
+    return wanted, line[1:]
 
 
 def daemon_source(name: str) -> dict[str, Any]:
@@ -79,62 +65,23 @@ def daemon_source(name: str) -> dict[str, Any]:
     return {"type": "daemon", "identifier": name, "session": None, "host": os.uname().nodename, "verified": True}
 
 
-class _State:
-    """Where the last append ended."""
+class _End:
+    """Where the last append ended. Its record has the size last: written in part, it matches no file."""
 
     __slots__ = ("day", "inode", "ns", "seq", "size")
 
-    def __init__(self, day: str = "", inode: int = 0, size: int = 0, seq: int = 0, ns: int = 0) -> None:
-        self.day, self.inode, self.size, self.seq, self.ns = day, inode, size, seq, ns
+    def __init__(self, record: bytes) -> None:
+        self.day, self.inode, self.seq, self.ns, self.size = "", 0, 0, 0, -1
+        fields = record.partition(b"\n")[0].split(b" ")
+        try:
+            if len(fields) == 5 and is_day(day := fields[0].decode("ascii")):
+                self.inode, self.seq, self.ns, self.size = map(int, fields[1:])
+                self.day = day
+        except ValueError:
+            pass
 
     def record(self) -> bytes:
-        text = f"{self.day} {self.inode} {self.size} {self.seq} {self.ns}"
-        return (text.ljust(_RECORD - 1) + "\n").encode("ascii")
-
-
-def _read_state(fd: int) -> _State | None:
-    fields = os.pread(fd, _RECORD, 0).split()
-    try:
-        if len(fields) != 5 or not is_day(day := fields[0].decode("ascii")):
-            return None
-        return _State(day, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[4]))
-    except ValueError:
-        return None
-
-
-def _last_stamp(fd: int, size: int) -> tuple[int, int] | None:
-    """(seq, ns) of the last event in a day file that has a sequence, read backwards; None if none has."""
-    end, kept = size, b""
-    while end > 0:
-        start = max(0, end - 65536)
-        block = os.pread(fd, end - start, start) + kept
-        lines = block.split(b"\n")
-        kept = lines[0] if start else b""
-        for line in reversed(lines[1:] if start else lines):
-            try:
-                event = fastjson.loads(line)
-                return int(event["seq"]), parse_stamp(event["timestamp"])
-            except (ValueError, TypeError, KeyError):
-                continue
-        end = start
-        if len(kept) > 2 * MAX_LINE:
-            kept = b""
-    return None
-
-
-def parse_stamp(text: str) -> int:
-    """Nanoseconds of a stamp as the log writes it. Raises ValueError."""
-    if len(text) != 27 or text[10] != "T" or text[26] != "Z":
-        raise ValueError(f"not a stamp: {text!r}")
-    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
-    # days from civil, Howard Hinnant's algorithm, since `datetime` and `calendar` cost an import
-    shifted = year - (month <= 2)
-    era = shifted // 400
-    of_era = shifted - era * 400
-    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    days_since = era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
-    seconds = days_since * 86400 + int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
-    return (seconds * 1_000_000 + int(text[20:26])) * 1000
+        return f"{self.day} {self.inode} {self.seq} {self.ns} {self.size}\n".encode("ascii")
 
 
 class Log:
@@ -152,13 +99,13 @@ class Log:
         self._now = now
         self._lock = Lock(home.run + "/log.lock", lock_timeout)
         self._ids = Ids()
-        self._day = ""
         self._fd = -1
         self._inode = 0
-        self._second = -1
-        self._prefix = ""
-        self._today = ""
-        self._tomorrow = ""
+        self._path = ""
+        self._record = _NONE
+        self._end = _End(b"")
+        self._day_second = self._stamp_second = -1
+        self._today = self._tomorrow = self._stamp_head = ""
 
     def append(self, events: list[dict[str, Any]]) -> list[str]:
         """Store the events, in this order, and return their ids. They are on disk when this returns.
@@ -166,24 +113,23 @@ class Log:
         An event that brings an `id` of its own, seen within the last seven days, is not stored again; the id is
         returned all the same. Raises DataError (nothing is stored), TryLater, SystemFailure.
         """
-        prepared = [(event.get("id"), serialise(event)) for event in events]
-        for chosen, _ in prepared:
-            if chosen is not None and not (isinstance(chosen, str) and is_id(chosen)):
-                raise DataError(f"{chosen!r} cannot be an id: use 6 to 128 letters, digits and ._:-")
+        return self.store([prepare(event) for event in events])
+
+    def store(self, prepared: list[Prepared]) -> list[str]:
+        """`append`, of events that `prepare` has made ready."""
         try:
-            fd = self._lock.acquire()
+            lock_fd = self._lock.acquire()
             try:
-                ids, new_file = self._write(fd, prepared)
+                ids, marked = self._write(lock_fd, prepared)
             finally:
                 self._lock.release()
-            if self.durable and self._fd >= 0:
-                os.fdatasync(self._fd)
-                if new_file:
-                    files.sync_dir(self.home.events)
         except OSError as error:
+            self._record = _NONE
             raise SystemFailure(
-                f"the log did not take the event ({error.strerror}): make room in {self.home.events}, publish again"
+                f"the log did not take the event ({error.strerror}): see to {self.home.events}, publish again"
             ) from None
+        if self.durable:
+            self._sync(marked)
         return ids
 
     def close(self) -> None:
@@ -192,172 +138,186 @@ class Log:
             self._fd = -1
         self._lock.close()
 
-    def _write(self, lock_fd: int, prepared: list[tuple[str | None, str]]) -> tuple[list[str], bool]:
+    def _sync(self, marked: bool) -> None:
+        try:
+            if marked:
+                chosen.sync(self.home)
+            os.fdatasync(self._fd)
+        except OSError as error:  # never asked twice: the second time the kernel says yes to what it has dropped
+            raise SystemFailure(
+                f"the disk did not confirm the event ({error.strerror}), it may be lost: see to the disk, publish again"
+            ) from None
+
+    def _write(self, lock_fd: int, prepared: list[Prepared]) -> tuple[list[str], bool]:
         now = self._now()
-        self._tick(now)
-        state, new_file, mend = self._find_end(lock_fd, now)
+        end, mend = self._find_end(lock_fd, now)
         lines = ["\n"] if mend else []
-        if now < state.ns:
-            if state.ns - now <= ABSORBED_NS:
-                now = state.ns
+        seq = end.seq
+        if now < end.ns:
+            if end.ns - now <= ABSORBED_NS:
+                now = end.ns
             else:
-                lines.append(self._step(state, now))
-        state.ns = now
-        self._tick(now)
+                seq += 1
+                lines.append(self._step(end, seq, now))
         stamp = self._stamp(now)
         ids: list[str] = []
-        chosen_ids: list[str] = []
-        for chosen, rest in prepared:
-            if chosen is not None:
-                if chosen in chosen_ids or self._known(chosen):
-                    ids.append(chosen)
-                    continue
-                chosen_ids.append(chosen)
-            state.seq += 1
-            event_id = chosen or self._ids.make(now)
-            lines.append(self._line(event_id, state.seq, stamp, rest))
+        marks: list[str] = []
+        for wanted, rest in prepared:
+            if wanted is None:
+                event_id = self._ids.make(now)
+            elif wanted in marks or chosen.is_stored(self.home, wanted, now, self.durable):
+                ids.append(wanted)
+                continue
+            else:
+                event_id = wanted
+                marks.append(wanted)
+            seq += 1
+            lines.append(f'{{"id": "{event_id}", "seq": {seq}, "timestamp": "{stamp}", {rest}\n')
             ids.append(event_id)
-        if not lines:
-            return ids, new_file
-        data = "".join(lines).encode("ascii")
-        self._remember(chosen_ids, state, len(data))
-        self._put(data, state)
-        os.pwrite(lock_fd, state.record(), 0)
-        return ids, new_file
+        if lines:
+            data = "".join(lines).encode("ascii")
+            if marks:  # before the write: a crash in between leaves marks of nothing, which count for nothing
+                chosen.mark(self.home, marks, end.day, end.size, end.size + len(data))
+            self._put(data, end, seq)
+            end.seq, end.ns, end.size = seq, now, end.size + len(data)
+            self._keep(lock_fd, end)
+        return ids, bool(marks)
 
-    @staticmethod
-    def _line(event_id: str, seq: int, stamp: str, rest: str) -> str:
-        return f'{{"id": "{event_id}", "seq": {seq}, "timestamp": "{stamp}", {rest}\n'
+    def _put(self, data: bytes, end: _End, seq: int) -> None:
+        """One write. A short one is taken back, so that nobody reads half an event."""
+        written = os.write(self._fd, data)
+        if written == len(data):
+            return
+        if os.fstat(self._fd).st_size == end.size + written:
+            os.ftruncate(self._fd, end.size)
+        if b"\n" in data[:written]:  # of several events some were there to be read: their numbers are spent
+            end.seq = seq
+            self._keep(self._lock.fd, end)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _put(self, data: bytes, state: _State) -> None:
-        """One write; a short one is taken back, so that nobody reads half an event."""
-        written = 0
+    def _keep(self, lock_fd: int, end: _End) -> None:
+        self._record = _NONE
+        record = end.record()
         try:
-            written = os.write(self._fd, data)
-            if written < len(data):  # the disk is full: the rest would fail, with the reason
-                os.write(self._fd, data[written:])
-                raise OSError(28, "no space left on the device")
+            os.pwrite(lock_fd, record, 0)
+            self._record = record
         except OSError:
-            os.ftruncate(self._fd, state.size)
-            raise
-        state.size += len(data)
+            pass  # the event is in the file, and the file is right
 
-    def _find_end(self, lock_fd: int, now: int) -> tuple[_State, bool, bool]:
-        """Open today's file: (where the log ends, is the file new, must a torn last line be closed)."""
-        state = _read_state(lock_fd)
-        if state is None:
-            existing = days(self.home, now)
-            state = _State(existing[-1] if existing else self._today)
-        elif state.day > self._tomorrow:
-            state.day = self._today  # a clock was far ahead: its files are left aside
-        day = max(self._today, state.day)
-        new_file = self._open(day)
-        size = os.fstat(self._fd).st_size
-        if state.day == day and state.inode == self._inode and state.size == size:
-            return state, new_file, False
-        if day == state.day or size or not state.seq:  # not just the next day: read again what is there
-            self._recover(state, size)
-        state.day, state.inode, state.size = day, self._inode, size
-        return state, new_file, bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
-
-    def _recover(self, state: _State, size: int) -> None:
-        found = _last_stamp(self._fd, size)
-        if found is None:
-            for day in reversed([d for d in days(self.home, self._now()) if d < self._day]):
-                with open(day_file(self.home, day), "rb") as file:
-                    found = _last_stamp(file.fileno(), os.fstat(file.fileno()).st_size)
-                if found is not None:
-                    break
-        if found is not None:
-            state.seq, state.ns = max(state.seq, found[0]), found[1]
-
-    def _open(self, day: str) -> bool:
-        """Have today's file open; True if it was made. Somebody may have replaced it since the last append."""
-        path = day_file(self.home, day)
-        if self._fd >= 0 and self._day == day:
+    def _find_end(self, lock_fd: int, now: int) -> tuple[_End, bool]:
+        """Have the day's file open: (where the log ends, must a torn last line be closed)."""
+        record = os.pread(lock_fd, _RECORD, 0)
+        if not record.startswith(self._record):
+            self._record, self._end = record, _End(record)
+        end = self._end
+        self._tick(now)
+        if self._today <= end.day <= self._tomorrow:
             try:
-                if os.stat(path).st_ino == self._inode:
-                    return False
+                found = os.lstat(self._path)
             except FileNotFoundError:
-                pass
+                found = None
+            if found and end.size == found.st_size and end.inode == found.st_ino == self._inode:
+                return end, False
+        return end, self._look(end)
+
+    def _look(self, end: _End) -> bool:
+        """Open the day's file and find its end there; must a torn last line be closed?
+
+        A new day, the first append of this process, or the file is not as the last append left it.
+        """
+        known = (end.day, end.inode, end.size)
+        self._record = _NONE  # `end` changes here, and is true again when an append has ended
+        end.day = max(self._today, end.day if end.day <= self._tomorrow else "")
+        self._open(end.day)
+        size = os.fstat(self._fd).st_size
+        self._link(end.day)
+        if (end.day, self._inode, size) == known:
+            return False
+        if not size:
+            files.sync_dir(self.home.events)
+        last = last_stamp(self._fd, size) or self._last_of_older(end.day)
+        if last is not None:
+            end.seq, end.ns = max(end.seq, last[0]), max(end.ns, last[1])
+        end.inode, end.size = self._inode, size
+        return size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
+
+    def _last_of_older(self, day: str) -> tuple[int, int] | None:
+        for older in reversed([one for one in days(self.home, self._now()) if one < day]):
+            with open(day_file(self.home, older), "rb") as file:
+                found = last_stamp(file.fileno(), os.fstat(file.fileno()).st_size)
+            if found is not None:
+                return found
+        return None
+
+    def _open(self, day: str) -> None:
+        """Open the day's file. Somebody may have replaced it since the last append."""
+        path = day_file(self.home, day)
         if self._fd >= 0:
             os.close(self._fd)
-            self._fd = -1
-        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd, self._path = -1, ""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._fd, new = os.open(path, flags), False
+            self._fd = os.open(path, flags, 0o600)
         except FileNotFoundError:
             files.make_dir(self.home.events)
-            self._fd, new = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
-        self._day, self._inode = day, os.fstat(self._fd).st_ino
-        if new:
-            self._link(day)
-        return new
+            self._fd = os.open(path, flags, 0o600)
+        self._path, self._inode = path, os.fstat(self._fd).st_ino
 
     def _link(self, day: str) -> None:
         """Point logs/today.jsonl at the newest file, for `tail -F`."""
-        link = self.home.logs + "/today.jsonl"
+        link, target = self.home.logs + "/today.jsonl", f"events/{day}.jsonl"
         temporary = f"{link}.{os.getpid()}"
         try:
-            os.symlink(f"events/{day}.jsonl", temporary)
+            if os.path.lexists(link) and os.readlink(link) == target:
+                return
+            os.symlink(target, temporary)
             os.rename(temporary, link)
         except OSError:
             pass  # a convenience: the log itself does not depend on it
 
-    def _tick(self, ns: int) -> None:
-        """Keep what changes at most once a second: the days and the head of the stamps."""
-        second = ns // 1_000_000_000
-        if second != self._second:
-            self._second, self._prefix = second, clock.stamp(ns)[:20]
-            self._today, self._tomorrow = clock.local_day(ns), clock.local_day(ns + DAY_NS)
+    def _tick(self, now: int) -> None:
+        """Keep what changes at most once a second: the day, which is never before the newest file, and tomorrow."""
+        second = now // 1_000_000_000
+        if second != self._day_second:
+            self._day_second = second
+            self._tomorrow = clock.local_day(now + DAY_NS)
+            self._today = max([clock.local_day(now), *days(self.home, now)[-1:]])
 
     def _stamp(self, ns: int) -> str:
-        return f"{self._prefix}{ns // 1000 % 1_000_000:06d}Z"
+        second = ns // 1_000_000_000
+        if second != self._stamp_second:
+            self._stamp_second, self._stamp_head = second, clock.stamp(ns)[:20]
+        return f"{self._stamp_head}{ns // 1000 % 1_000_000:06d}Z"
 
-    def _step(self, state: _State, now: int) -> str:
+    def _step(self, end: _End, seq: int, now: int) -> str:
         """The line that tells a step of the clock; the day is noted for readers, who bisect on time elsewhere."""
-        self._tick(now)
-        back = (state.ns - now) / 1e9
-        event = build(
-            f"The clock went back by {back:.1f} s",
-            daemon_source("log"),
-            type="clock_step",
-            context={"from": clock.stamp(state.ns), "to": clock.stamp(now)},
+        mark_step(self.home, end.day)
+        _, rest = prepare(
+            build(
+                f"The clock went back by {(end.ns - now) / 1e9:.1f} s",
+                daemon_source("log"),
+                type="clock_step",
+                context={"from": clock.stamp(end.ns), "to": clock.stamp(now)},
+            )
         )
-        with open(os.open(self.home.run + "/clock_steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
-            file.write(self._day + "\n")
-        state.seq += 1
-        return self._line(self._ids.make(now), state.seq, self._stamp(now), serialise(event))
-
-    def _known(self, chosen: str) -> bool:
-        """Was an event with this id stored within seven days? The mark says where; the log has the last word."""
-        mark = files.read(f"{self.home.run}/ids/{chosen}", 256)
-        if mark is None:
-            return False
-        try:
-            day, start, end = mark.decode("ascii").split()
-            with open(day_file(self.home, day), "rb") as file:
-                data = os.pread(file.fileno(), int(end) - int(start), int(start))
-            ns = parse_stamp(day + "T00:00:00.000000Z")
-        except (ValueError, OSError):
-            return False
-        return f'"id": "{chosen}"'.encode() in data and self._now() - ns < ID_MEMORY_NS + DAY_NS
-
-    def _remember(self, chosen_ids: list[str], state: _State, length: int) -> None:
-        """Note where these events are about to stand. Before the write: a crash between costs nothing."""
-        for chosen in chosen_ids:
-            place = f"{state.day} {state.size} {state.size + length}"
-            files.replace(f"{self.home.run}/ids/{chosen}", place.encode("ascii"), sync=self.durable)
+        return f'{{"id": "{self._ids.make(now)}", "seq": {seq}, "timestamp": "{self._stamp(now)}", {rest}\n'
 
 
-def forget_ids(home: Home, now_ns: int) -> int:
-    """Remove the marks of chosen ids that are older than the log remembers; how many."""
-    folder, gone = home.run + "/ids", 0
-    try:
-        for entry in os.scandir(folder):
-            if now_ns - entry.stat().st_mtime_ns > ID_MEMORY_NS + 2 * DAY_NS:
-                os.unlink(entry.path)
-                gone += 1
-    except (FileNotFoundError, OrcError):
-        pass
-    return gone
+def last_stamp(fd: int, size: int) -> tuple[int, int] | None:
+    """(seq, ns) of the last line in a day file that has them, read backwards; None if none has."""
+    end, kept = size, b""
+    while end > 0:
+        start = max(0, end - 65536)
+        block = os.pread(fd, end - start, start) + kept
+        lines = block.split(b"\n")
+        kept = lines[0] if start and len(lines[0]) < 2 * MAX_LINE else b""
+        for line in reversed(lines[1:] if start else lines):
+            try:
+                event = fastjson.loads(line)
+                seq, ns = event["seq"], parse_stamp(event["timestamp"])
+            except (ValueError, TypeError, KeyError):
+                continue
+            if type(seq) is int and 0 < seq < 1 << 53:
+                return seq, ns
+        end = start
+    return None

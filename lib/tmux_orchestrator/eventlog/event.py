@@ -162,14 +162,14 @@ def _is_sound(event: Any) -> bool:
     """Nearly every event is, and this says so quickly; whatever else it says or raises, `_judge` knows better."""
     source, to, message, metadata = event["source"], event["to"], event["message"], event["metadata"]
     content = message["content"]
-    lines = [source["identifier"], source["session"], source["host"], message["category"], content["subject"]]
-    lines += [metadata[name] for name in _METADATA]
     words = to["groups"] + to["targets"] + metadata["tags"]
-    short = "".join([line for line in lines if line is not None]) + "".join(words)
+    lines = (source["identifier"], source["session"], source["host"], message["category"], content["subject"])
+    more = (metadata["correlation_id"], metadata["reply_to"], metadata["supersedes"])
+    times = (metadata["not_before"], metadata["expires"])
+    text = "".join([line for line in lines + more + times if line is not None] + words)
     return (
-        len(short) <= 128
-        and short.isprintable()
-        and type(words) is list
+        len(text) <= 128
+        and text.isprintable()
         and "" not in words
         and source["type"] in SOURCES
         and is_word(message["type"])

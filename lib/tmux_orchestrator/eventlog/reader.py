@@ -1,18 +1,22 @@
 """Reading the log: bytes first, decoding last.
 
 A `Query` says which events are wanted. From it follow needles, bytes that a wanted line must hold; lines without
-them are never decoded. Time is found by bisection, the last N backwards from the end. A line that does not parse
-is damage: it is counted and stepped over. What stands after the last newline is not there yet.
+them are never decoded. Time is found by bisection, the last N backwards from the end. A line that is no event is
+damage: it is counted and stepped over. What stands after the last newline is not there yet.
+
+Files are read in blocks and never mapped: they may be cut while they are read, by whoever takes back a write that
+a full disk cut short, and a mapping of what is gone kills the process.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 
-from tmux_orchestrator.eventlog.daylog import DAY_NS, day_file, days, parse_stamp
-from tmux_orchestrator.eventlog.event import render
-from tmux_orchestrator.ground import clock, fastjson, files
+from tmux_orchestrator.eventlog.days import DAY_NS, day_file, days, stepped
+from tmux_orchestrator.eventlog.event import render, shape
+from tmux_orchestrator.ground import clock, fastjson
+from tmux_orchestrator.ground.clock import parse_stamp
+from tmux_orchestrator.ground.errors import DataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +25,18 @@ if TYPE_CHECKING:
 
     from tmux_orchestrator.ground.paths import Home
 
+    Pair = tuple[bytes, dict[str, Any]]
+
+BLOCK = 1 << 20
+LONGEST = 4 << 20  # bytes without a newline that are taken for a line; more is damage, and handed out in pieces
+_NEAR = 1 << 14
+
 
 class Query:
     """Which events: a field that is None or empty asks nothing. Times are nanoseconds, `until` exclusive.
 
-    `addressed` holds alternatives: (targets, groups, context session) of which one must match; `pattern` is a
-    function over `raw_message`; `damaged` counts the lines that were stepped over.
+    `match` is a function over the event, `pattern` one over `raw_message`; `before` is a place in the log, (day,
+    offset), where it ends for this query; `damaged` counts the lines that were stepped over.
     """
 
     def __init__(self) -> None:
@@ -40,46 +50,53 @@ class Query:
         self.senders: list[str] = []
         self.match: Callable[[dict[str, Any]], bool] | None = None
         self.pattern: Callable[[str], Any] | None = None
+        self.before: tuple[str, int] | None = None
         self.damaged = 0
+
+    def is_plain(self) -> bool:
+        """Does it ask for nothing but times?"""
+        words = (self.ids, self.types, self.priorities, self.tags, self.groups, self.senders)
+        return not any(words) and self.match is None and self.pattern is None
 
     def needles(self) -> list[bytes]:
         """Bytes that every wanted line holds."""
         found = [f'"{tag}"' for tag in self.tags if _plain(tag)]
-        for wanted in (self.types, self.priorities, self.groups, self.senders):
+        for wanted in (self.types, self.priorities, self.groups):
             if len(wanted) == 1 and _plain(wanted[0]):
                 found.append(f'"{wanted[0]}"')
+        if len(self.senders) == 1 and _plain(self.senders[0]):
+            found.append(f'{self.senders[0].rpartition(":")[2]}"')
         if len(self.ids) == 1 and _plain(self.ids[0]):
             found.append(f'{self.ids[0]}"')
         return sorted((needle.encode("ascii") for needle in found), key=len, reverse=True)
 
     def wants(self, event: dict[str, Any]) -> bool:
-        """Does the decoded event match? A field of another shape than ours does not."""
-        try:
-            return self._wants(event)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            return False
-
-    def _wants(self, event: dict[str, Any]) -> bool:
-        message, metadata = event["message"], event.get("metadata") or {}
-        if self.ids and not any(_is_called(event["id"], wanted) for wanted in self.ids):
+        """Does the decoded event match?"""
+        message = event["message"]
+        if self.ids and not any([_is_called(event["id"], wanted) for wanted in self.ids]):
             return False
         if self.types and message["type"] not in self.types:
             return False
         if self.priorities and message["priority"] not in self.priorities:
             return False
-        if self.tags and not set(self.tags) <= set(metadata.get("tags") or ()):
+        if self.tags and not set(self.tags) <= set(event["metadata"]["tags"]):
             return False
-        if self.groups and not set(self.groups) & set(event["to"].get("groups") or ()):
+        if self.groups and not set(self.groups) & set(event["to"]["groups"]):
             return False
         if self.senders and not _sent_by(event["source"], self.senders):
             return False
-        if self.since is not None and parse_stamp(event["timestamp"]) < self.since:
-            return False
-        if self.until is not None and parse_stamp(event["timestamp"]) >= self.until:
+        if (self.since is not None or self.until is not None) and not self._in_time(event["timestamp"]):
             return False
         if self.match is not None and not self.match(event):
             return False
         return self.pattern is None or bool(self.pattern(render(event)))
+
+    def _in_time(self, stamp: str) -> bool:
+        try:
+            ns = parse_stamp(stamp)
+        except ValueError:
+            return False
+        return (self.since is None or ns >= self.since) and (self.until is None or ns < self.until)
 
 
 def _plain(text: str) -> bool:
@@ -96,119 +113,173 @@ def _sent_by(source: dict[str, Any], senders: list[str]) -> bool:
 
 
 def decode(line: bytes) -> dict[str, Any] | None:
-    """The event of one line; None for damage."""
+    """The event of one line, with the parts that readers use; None for damage."""
     try:
-        event = fastjson.loads(line)
-    except ValueError:
+        event = shape(fastjson.loads(line))
+    except (ValueError, DataError):
         return None
-    return event if isinstance(event, dict) else None
+    if type(event.get("id")) is not str or type(event.get("timestamp")) is not str:
+        return None
+    if type(event.setdefault("seq", 0)) is not int:
+        return None
+    return event
 
 
 class DayFile:
-    """One day file, mapped; only what is complete (ends in a newline) counts."""
+    """One day file; only what is complete (ends in a newline) counts. Raises OSError."""
 
     def __init__(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            size = os.fstat(fd).st_size
-            self.map = mmap.mmap(fd, size, prot=mmap.PROT_READ) if size else b""
-        finally:
-            os.close(fd)
-        self.end = self.map.rfind(b"\n") + 1
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.end = os.fstat(self._fd).st_size
+        while self.end > 0:
+            start = max(0, self.end - _NEAR)
+            newline = os.pread(self._fd, self.end - start, start).rfind(b"\n")
+            if newline >= 0:
+                self.end = start + newline + 1
+                break
+            self.end = start
 
-    def forward(self, start: int, needles: list[bytes]) -> Iterator[bytes]:
-        """Whole lines from `start` on that hold every needle."""
-        find, data, end = self.map.find, self.map, self.end
-        if not needles:
-            while start < end:
-                stop = find(b"\n", start, end)
-                yield data[start:stop]
-                start = stop + 1
-            return
-        first, rest = needles[0], needles[1:]
-        while (hit := find(first, start, end)) >= 0:
-            begin = data.rfind(b"\n", start, hit) + 1 or start
-            stop = find(b"\n", hit, end)
-            line = data[begin:stop]
-            if all(needle in line for needle in rest):
-                yield line
-            start = stop + 1
+    def close(self) -> None:
+        os.close(self._fd)
 
-    def backward(self, floor: int, needles: list[bytes]) -> Iterator[bytes]:
-        """The same lines, last first, down to `floor`."""
-        rfind, data, stop = self.map.rfind, self.map, self.end
-        first, rest = (needles[0], needles[1:]) if needles else (b"\n", [])
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+        """(bytes, how many of them count): whole lines from `start` to `stop`, in order."""
+        size = BLOCK
+        while start < stop:
+            block = os.pread(self._fd, min(size, stop - start), start)
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) < min(size, stop - start):
+                return  # it was cut while we read
+            if not end and size < LONGEST:
+                size *= 2
+                continue
+            yield block, end or len(block)
+            start += end or len(block)
+            size = BLOCK
+
+    def blocks_back(self, floor: int, stop: int) -> Iterator[tuple[bytes, int]]:
+        """(bytes, where the first whole line of them begins): the lines from `stop` down to `floor`, last block first.
+
+        The first block is small: mostly the last few lines are asked for.
+        """
+        size = _NEAR
         while stop > floor:
-            hit = rfind(first, floor, stop)
-            if hit < 0:
-                return
-            end = data.find(b"\n", hit, stop) if needles else stop - 1
-            begin = max(rfind(b"\n", floor, hit if needles else end) + 1, floor)
-            line = data[begin:end]
-            if all(needle in line for needle in rest):
-                yield line
-            stop = begin
+            start = max(floor, stop - size)
+            block = os.pread(self._fd, stop - start, start)
+            begin = 0 if start == floor else block.find(b"\n", 0, len(block) - 1) + 1
+            if not begin and start > floor and size < LONGEST:
+                size *= 4
+                continue
+            yield block, begin
+            stop = start + begin
+            size = min(size * 4, BLOCK)
+
+    def forward(self, start: int, stop: int, needles: list[bytes]) -> Iterator[bytes]:
+        """Whole lines from `start` to `stop` that hold every needle."""
+        for block, end in self.blocks(start, stop):
+            if not needles:
+                yield from block[:end].removesuffix(b"\n").split(b"\n")
+                continue
+            find, at = block.find, 0
+            while (hit := find(needles[0], at, end)) >= 0:
+                begin = block.rfind(b"\n", at, hit) + 1 or at
+                at = find(b"\n", hit, end) + 1 or end
+                line = block[begin:at].removesuffix(b"\n")
+                if all([needle in line for needle in needles[1:]]):
+                    yield line
+
+    def backward(self, floor: int, stop: int, needles: list[bytes]) -> Iterator[bytes]:
+        """The same lines, last first, from `stop` down to `floor`."""
+        for block, begin in self.blocks_back(floor, stop):
+            if not needles:
+                yield from reversed(block[begin:].removesuffix(b"\n").split(b"\n"))
+                continue
+            rfind, end = block.rfind, len(block)
+            while (hit := rfind(needles[0], begin, end)) >= 0:
+                after = block.find(b"\n", hit, end)
+                end = max(rfind(b"\n", begin, hit) + 1, begin)
+                line = block[end : after if after >= 0 else len(block)]
+                if all([needle in line for needle in needles[1:]]):
+                    yield line
 
     def at_or_after(self, ns: int) -> int:
         """Where the first line stamped `ns` or later begins, in a file whose stamps never fall."""
-        low, high = 0, self.end
         wanted = clock.stamp(ns).encode("ascii")
+        low, high = 0, self.end  # before `low` every line is earlier; none that begins at `high` or later is
         while low < high:
             middle = (low + high) // 2
-            begin = self.map.rfind(b"\n", 0, middle) + 1
-            stamp, after = self._stamp_from(begin, high)
+            stamp, after = self._stamp_from(middle, high)
             if stamp is not None and stamp < wanted:
                 low = after
             else:
-                high = begin
-        return low
+                high = middle
+        return self._line_from(low)
 
-    def _stamp_from(self, begin: int, limit: int) -> tuple[bytes | None, int]:
-        """The stamp of the first line from `begin` on that has one, and where the line after it begins."""
+    def _line_from(self, at: int) -> int:
+        """Where the first line begins that begins at `at` or later."""
+        look = at - 1
+        while 0 <= look < self.end:
+            newline = os.pread(self._fd, _NEAR, look).find(b"\n")
+            if newline >= 0:
+                return look + newline + 1
+            look += _NEAR
+        return max(look, 0)
+
+    def _stamp_from(self, at: int, limit: int) -> tuple[bytes | None, int]:
+        """The stamp of the first line from `at` to `limit` that has one, and where the line after it begins."""
+        begin = self._line_from(at)
         while begin < limit:
-            stop = self.map.find(b"\n", begin, self.end)
-            at = self.map.find(b'"timestamp": "', begin, stop)
-            if at >= 0:
-                return self.map[at + 14 : at + 41], stop + 1
-            begin = stop + 1
+            head = os.pread(self._fd, 512, begin).partition(b"\n")[0]
+            after = self._line_from(begin + 1)
+            found = head.find(b'"timestamp": "')
+            if found >= 0:
+                return head[found + 14 : found + 41], after
+            begin = after
         return None, limit
 
 
-def _stepped(home: Home) -> set[str]:
-    """The days in which the clock was set back: no bisection there."""
-    data = files.read(home.run + "/clock_steps")
-    return set(data.decode("ascii", "replace").split()) if data else set()
-
-
-def lines(home: Home, query: Query, backward: bool = False) -> Iterator[bytes]:
-    """The lines that may match, oldest first or newest first; the caller decodes and asks `wants`."""
-    needles, stepped = query.needles(), _stepped(home)
-    wanted = days(home)
-    if query.since is not None:
+def spans(home: Home, query: Query, backward: bool = False) -> Iterator[tuple[DayFile, int, int]]:
+    """The day files that may hold what is wanted, and from where to where. Each is closed behind the caller."""
+    wanted, broken = days(home), stepped(home)
+    if query.since is not None:  # a day of grace, for a time zone that was changed
         first = clock.local_day(query.since - DAY_NS)
         wanted = [day for day in wanted if day >= first]
+    if query.before is not None:
+        wanted = [day for day in wanted if day <= query.before[0]]
     for day in reversed(wanted) if backward else wanted:
         try:
             file = DayFile(day_file(home, day))
-        except OSError:
-            continue
-        start = 0 if query.since is None or day in stepped else file.at_or_after(query.since)
-        yield from file.backward(start, needles) if backward else file.forward(start, needles)
+        except FileNotFoundError:
+            continue  # it was removed as too old
+        try:
+            start, stop = 0, file.end
+            if query.before is not None and day == query.before[0]:
+                stop = min(stop, query.before[1])
+            if query.since is not None and day not in broken:
+                start = file.at_or_after(query.since)
+            if query.until is not None and day not in broken:
+                stop = min(stop, file.at_or_after(query.until))
+            yield file, start, stop
+        finally:
+            file.close()
 
 
-def search(home: Home, query: Query, backward: bool = False) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Matching events with their lines. Damage is counted in the query."""
-    for line in lines(home, query, backward):
-        event = decode(line)
-        if event is None:
-            query.damaged += 1
-        elif query.wants(event):
-            yield line, event
+def search(home: Home, query: Query, backward: bool = False) -> Iterator[Pair]:
+    """Matching events with their lines, oldest first or newest first. Damage is counted in the query."""
+    needles = query.needles()
+    for file, start, stop in spans(home, query, backward):
+        way = file.backward if backward else file.forward
+        for line in way(start, stop, needles):
+            event = decode(line)
+            if event is None:
+                query.damaged += bool(line)
+            elif query.wants(event):
+                yield line, event
 
 
-def last(home: Home, query: Query, count: int) -> list[tuple[bytes, dict[str, Any]]]:
+def last(home: Home, query: Query, count: int) -> list[Pair]:
     """The last `count` that match, oldest first."""
-    found: list[tuple[bytes, dict[str, Any]]] = []
+    found: list[Pair] = []
     if count > 0:
         for pair in search(home, query, backward=True):
             found.append(pair)

@@ -129,7 +129,7 @@ def load(home: paths.Home) -> Config:
         paths.add_packages()
         from tmux_orchestrator.ground import config_compile
 
-        compiled = config_compile.compile_home(home)
+        compiled = config_compile.compile_home(home, compiled_file(home), stamp_of)
     return Config(compiled)
 
 

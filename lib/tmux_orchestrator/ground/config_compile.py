@@ -12,12 +12,13 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from tmux_orchestrator.ground import config, config_kinds, config_schema, fastjson, files
+from tmux_orchestrator.ground import config_kinds, config_schema, fastjson, files
 from tmux_orchestrator.ground.config_kinds import LISTS, Key
 from tmux_orchestrator.ground.config_schema import SECTIONS
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
@@ -315,13 +316,18 @@ def read(path: str) -> tuple[bytes | None, os.stat_result | None]:
         os.close(fd)
 
 
-def compile_home(home: Home) -> dict[str, Any]:
-    """Compile the home's configuration, and keep the result for the next reader. Raises ConfigError."""
+def compile_home(
+    home: Home, copy: str, stamp_of: Callable[[str, os.stat_result | None], list[object]]
+) -> dict[str, Any]:
+    """Compile the home's configuration, and keep the result in `copy` for the next reader. Raises ConfigError.
+
+    `stamp_of` says what the copy stands for: the file as it was when it was read.
+    """
     data, found = read(home.config_file)
     values = _checked(data or b"", os.path.basename(home.config_file))
     text = fastjson.dumps(values)
     compiled = {
-        "stamp": config.stamp_of(home.config_file, found),
+        "stamp": stamp_of(home.config_file, found),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "variables": config_schema.variables(),
         "values": values,
@@ -329,7 +335,7 @@ def compile_home(home: Home) -> dict[str, Any]:
     settled = found is None or not 0 <= time.time_ns() - found.st_ctime_ns < _SETTLED_NS
     if settled and os.path.isdir(home.logs):  # a mistyped ORC_HOME is not made by asking for its configuration
         try:
-            files.replace(config.compiled_file(home), fastjson.dumps(compiled).encode(), sync=False)
+            files.replace(copy, fastjson.dumps(compiled).encode(), sync=False)
         except (OrcError, OSError):
             pass  # a home that cannot be written to can still be read
     return compiled

@@ -17,6 +17,7 @@ from tmux_orchestrator.ground.errors import SystemFailure, TryLater
 from tmux_orchestrator.ground.files import make_dir
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 
@@ -34,12 +35,19 @@ def _open(path: str) -> int:
 
 def _try(fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, _NOW)
         return True
     except OSError as error:
         if error.errno not in _BUSY:
             raise
         return False
+
+
+def _find(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
 
 
 def _wait(fd: int, seconds: float) -> bool:
@@ -81,13 +89,13 @@ class Lock:
     system refuses.
     """
 
-    __slots__ = ("_id", "fd", "path", "timeout")
+    __slots__ = ("_device", "_inode", "fd", "path", "timeout")
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
         self.fd = -1
-        self._id = (0, 0)
+        self._inode = self._device = 0
 
     def acquire(self) -> int:
         """Take the lock; the descriptor of the lock file."""
@@ -101,9 +109,10 @@ class Lock:
                     left = end - time.monotonic()
                     if left <= 0 or not _wait(self.fd, left):
                         raise TryLater(f"{self.path} is locked by another process: try again")
-                if self._is_there():
+                found = _find(self.path)
+                if found is not None and found.st_ino == self._inode and found.st_dev == self._device:
                     return self.fd
-                self.close()
+                self.close()  # deleted or replaced while we waited
         except OSError as error:
             self.close()
             raise SystemFailure(
@@ -113,15 +122,7 @@ class Lock:
     def _open(self) -> None:
         self.fd = _open(self.path)
         found = os.fstat(self.fd)
-        self._id = (found.st_ino, found.st_dev)
-
-    def _is_there(self) -> bool:
-        """Does the path lead to the file that was locked?"""
-        try:
-            found = os.lstat(self.path)
-        except FileNotFoundError:
-            return False
-        return (found.st_ino, found.st_dev) == self._id
+        self._inode, self._device = found.st_ino, found.st_dev
 
     def release(self) -> None:
         fcntl.flock(self.fd, fcntl.LOCK_UN)

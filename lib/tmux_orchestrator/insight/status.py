@@ -56,9 +56,7 @@ class Report:
                 "lag_events": waits.lag_events,
             },
             "latency_ms": self.latency_ms,
-            "problems": [
-                {"kind": p.kind, "subject": p.subject, "text": p.text, "mend": p.mend} for p in self.problems
-            ],
+            "problems": [{"kind": p.kind, "subject": p.subject, "text": p.text, "mend": p.mend} for p in self.problems],
         }
 
 

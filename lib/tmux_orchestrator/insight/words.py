@@ -48,15 +48,11 @@ def share(value: float | None) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes for people."""
-    amount = float(number)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            break
-        amount /= 1024
-    else:
-        unit = "TiB"
-    return f"{number} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+    """Bytes for people: `512 bytes`, `1.5 MiB`."""
+    if number < 1024:
+        return count(number, "byte")
+    exponent = min((number.bit_length() - 1) // 10, 4)
+    return f"{number / (1 << 10 * exponent):.1f} {'KMGT'[exponent - 1]}iB"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

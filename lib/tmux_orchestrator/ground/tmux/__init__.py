@@ -1,6 +1,6 @@
 """The only room that talks to tmux."""
 
-from tmux_orchestrator.ground.tmux.connection import SESSION
+from tmux_orchestrator.ground.tmux.frames import SESSION
 from tmux_orchestrator.ground.tmux.guard import (
     BAD_CUE,
     COPY_MODE,

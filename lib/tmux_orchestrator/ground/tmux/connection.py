@@ -1,79 +1,33 @@
-"""A kept connection to tmux: a control-mode client in a private session, `_orc`.
+"""A kept connection to tmux: a control-mode client in a private session.
 
-Invariant: a reply belongs to the line that asked for it. Replies come framed by `%begin` and `%end` (or `%error`)
-with the same three numbers, one frame per command, in order; what a frame holds may imitate them, so only the very
-numbers that opened it close it, and every exchange ends with a command that prints a secret: if that is not where
-it must be, nothing of the exchange is believed and the connection is dropped. Frames that hooks of the user's
-configuration cause carry another flag and do not count.
+Invariant: a reply belongs to the line that asked for it. Every exchange ends with a command that prints a secret:
+if that is not where it must be, nothing of the exchange is believed, and the connection is dropped. So is one that
+does not answer in time, and with it the texts that tmux has not read by then.
 
-A connection that does not answer in time is dropped, and with it the texts that tmux has not read by then.
+A crash leaves the session, with nobody in it; whoever connects next takes it over. (Option destroy-unattached,
+which would end it, brings tmux 3.3a down when a stuck server loses one client and gets another.)
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import selectors
+import select
 import subprocess
 import time
-from collections import deque
 from collections.abc import Iterator
 
 from tmux_orchestrator.ground.errors import OrcError, UnavailableError
 from tmux_orchestrator.ground.tmux.bodies import Bodies, path_word
+from tmux_orchestrator.ground.tmux.frames import SESSION, Frames, Replies
 from tmux_orchestrator.ground.tmux.plain import no_server
-from tmux_orchestrator.ground.tmux.words import Line, Reply, join, text
+from tmux_orchestrator.ground.tmux.words import Line, Reply, join
 
-SESSION = "_orc"
-# The window of the private session shows nothing and reads nothing.
+# Its window shows nothing and reads nothing; a size of its own keeps it out of everybody's.
 _ATTACH = ["new-session", "-A", "-E", "-s", SESSION, "-x", "80", "-y", "24", "-f", "no-output,ignore-size"]
 _INERT = ["sleep", "infinity"]
-MOST_NOTES = 1000
 # Stands for a text that could not be written (disk full): tmux types nothing, and the text goes another way.
 UNREADABLE = "/dev/null"
-
-
-class Frames:
-    """Cuts what tmux writes into the answers to our commands, notifications, and other words."""
-
-    def __init__(self) -> None:
-        self.answers: deque[Reply] = deque()
-        self.notes: deque[str] = deque(maxlen=MOST_NOTES)
-        self.said = ""
-        self.exited = False
-        self._rest = b""
-        self._open: bytes | None = None
-        self._body: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        for line in lines:
-            if self._open is not None:
-                self._inside(line)
-            elif line.startswith(b"%begin "):
-                self._open = line[7:]
-                self._body = []
-            elif line.startswith(b"%"):
-                self.exited = self.exited or line.startswith(b"%exit")
-                self.notes.append(text(line))
-            elif line:
-                self.said = text(line)
-
-    def _inside(self, line: bytes) -> None:
-        if line[:5] == b"%end " and line[5:] == self._open:
-            self._close(None)
-        elif line[:7] == b"%error " and line[7:] == self._open:
-            self._close(text(b" ".join(self._body)))
-        else:
-            self._body.append(line)
-
-    def _close(self, error: str | None) -> None:
-        if self._open is not None and self._open.endswith(b" 1"):
-            self.answers.append(Reply(self._body, error))
-        elif error:
-            self.said = error
-        self._open = None
 
 
 class Connection:
@@ -82,87 +36,74 @@ class Connection:
     def __init__(self, base: list[str], env: dict[str, str], folder: str, timeout: float = 5.0) -> None:
         self._frames = Frames()
         self._bodies = Bodies(folder)
-        try:
-            # Its output is read to the last word: tmux says there why it would not have us.
-            self._client = subprocess.Popen(
-                [*base, "-C", *_ATTACH, *_INERT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=env,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise UnavailableError(f"cannot run tmux: {error.strerror}: install tmux") from None
+        self._client = self._attach([*base, "-C", *_ATTACH, *_INERT], env)
         assert self._client.stdin is not None and self._client.stdout is not None
         self._in = self._client.stdin.fileno()
         self._out = self._client.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self.alive = True
-        if self.exchange([], timeout) is None:
+        self.exchange([], timeout)
+        if not self.alive:
             said = self._frames.said
             if no_server(said):
                 raise UnavailableError(f"no tmux server ({said}): start an agent with orc-run, or set ORC_TMUX_SOCKET")
             raise UnavailableError(f"tmux would not be connected to ({said or 'no answer'}): look at tmux ls")
+
+    @staticmethod
+    def _attach(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=env, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            raise UnavailableError(f"cannot run tmux: {error.strerror}: install tmux") from None
 
     def fileno(self) -> int:
         """Readable when there are notifications, or when the server is gone."""
         return self._out
 
     def exchange(self, lines: list[Line], timeout: float) -> list[Reply | None] | None:
-        """A reply for each line, in order; None for lines that may have run and did not answer.
+        """A reply for each line, in order; None for a line that may have run and did not answer in `timeout` seconds.
 
         None instead of a list: nothing was sent, the connection had already been lost.
         """
         self._read()
         if not self.alive:
             return None
+        self._frames.answers.clear()
         secret = os.urandom(16).hex()
         files = itertools.count()
         payload = b"".join([self._payload(line, files) for line in lines])
         payload += join([["display-message", "-p", secret]]).encode() + b"\n"
-        replies = self._collect(memoryview(payload), lines, secret.encode(), time.monotonic() + timeout)
-        if not lines:
-            return [] if self.alive else None
-        return replies + [None] * (len(lines) - len(replies))
+        replies = Replies(lines, secret)
+        self._converse(memoryview(payload), replies, time.monotonic() + timeout)
+        if replies.astray or not replies.complete:
+            self.close()
+        done: list[Reply | None] = [] if replies.astray else [*replies.done]
+        return done + [None] * (len(lines) - len(done))
 
-    def _collect(self, payload: memoryview, lines: list[Line], secret: bytes, until: float) -> list[Reply | None]:
-        """Send it all and read until the secret comes back; on any doubt drop the connection and all replies."""
-        replies: list[Reply | None] = []
-        reply, due = Reply(), self._due(lines, 0)
-        self._frames.answers.clear()
-        with selectors.DefaultSelector() as both:
-            both.register(self._out, selectors.EVENT_READ)
-            both.register(self._in, selectors.EVENT_WRITE)
-            while self.alive:
-                while self._frames.answers:
-                    answer = self._frames.answers.popleft()
-                    if answer.lines == [secret] or len(replies) == len(lines):
-                        if answer.lines == [secret] and len(replies) == len(lines) and not self._frames.answers:
-                            return replies
-                        self.close()
-                        return []
-                    reply.lines += answer.lines
-                    reply.error = answer.error
-                    due -= 1
-                    if not due or reply.error is not None:
-                        replies.append(reply)
-                        reply, due = Reply(), self._due(lines, len(replies))
-                left = until - time.monotonic()
-                ready = both.select(left) if left > 0 else []
-                if not ready:
-                    self.close()
-                    return replies
-                for key, _ in ready:
-                    if key.fd == self._out:
-                        self._read()
-                    else:
-                        payload = self._write(payload)
-                        if not payload:
-                            both.unregister(self._in)
-        return replies
+    def _converse(self, payload: memoryview, replies: Replies, until: float) -> None:
+        """Send and take in, both as it comes, until all is answered or nothing more can be expected."""
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        poll.register(self._in, select.POLLOUT)
+        while self.alive and not replies.astray:
+            ready = poll.poll(max(0, until - time.monotonic()) * 1000)
+            if not ready:
+                return
+            for fd, _ in ready:
+                if fd == self._out:
+                    self._read()
+                elif payload:
+                    payload = self._write(payload)
+                    if not payload:
+                        poll.unregister(self._in)
+            while self._frames.answers:
+                replies.take(self._frames.answers.popleft())
+            if replies.complete:
+                return
 
     def _payload(self, line: Line, files: Iterator[int]) -> bytes:
         """The line as bytes for tmux, its texts put where tmux will read them."""
@@ -174,11 +115,6 @@ class Connection:
             return path_word(self._bodies.put(index, body))
         except (OSError, OrcError):
             return UNREADABLE
-
-    @staticmethod
-    def _due(lines: list[Line], index: int) -> int:
-        """How many answers the line with this index gets."""
-        return lines[index].replies + len(lines[index].texts) if index < len(lines) else 0
 
     def _write(self, payload: memoryview) -> memoryview:
         try:
@@ -210,7 +146,7 @@ class Connection:
         return notes
 
     def close(self) -> None:
-        """Leave. What tmux has not read of our bodies by now is never typed."""
+        """Leave. What tmux has not read of our texts by now is never typed."""
         if not self.alive:
             return
         self.alive = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from tmux_orchestrator.ground.tmux.connection import SESSION
+from tmux_orchestrator.ground.tmux.frames import SESSION
 from tmux_orchestrator.ground.tmux.guard import pane_target
 from tmux_orchestrator.ground.tmux.words import Line, Reply, text
 

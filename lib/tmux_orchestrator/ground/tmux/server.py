@@ -16,14 +16,17 @@ from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.paths import find_home
 from tmux_orchestrator.ground.tmux import guard as guards
 from tmux_orchestrator.ground.tmux import panes as screens
-from tmux_orchestrator.ground.tmux.connection import SESSION, Connection
+from tmux_orchestrator.ground.tmux.connection import Connection
+from tmux_orchestrator.ground.tmux.frames import SESSION
 from tmux_orchestrator.ground.tmux.guard import Guard
 from tmux_orchestrator.ground.tmux.jobs import Frame, Job, grouped, job
 from tmux_orchestrator.ground.tmux.panes import CHUNK, Pane, Screenshot
 from tmux_orchestrator.ground.tmux.plain import Plain
 from tmux_orchestrator.ground.tmux.words import Line, Reply, TmuxError, text
 
+# Seconds to wait for tmux to answer, and for it to let go.
 DEADLINE = 5.0
+LEAVING = 0.5
 # Messages on their way to tmux at one time: more would not be faster, and would hold up everything else.
 BATCH = 64
 
@@ -178,18 +181,24 @@ class Tmux:
         return self._connection.drain() if self._connection is not None else []
 
     def close(self) -> None:
-        """Give up the connection; the next call makes a new one."""
-        if self._connection is not None:
+        """Leave, and end our private session if nobody else is in it. The next call connects anew."""
+        if self.alive and self._connection is not None:
             self._connection.close()
+            self._end_session("==:#{session_attached},0", LEAVING)
 
     def end_if_alone(self) -> None:
-        """End our private session if it is the only one left, and with it a server that nobody else uses."""
-        alone = f"#{{==:#{{S:#{{session_name}}:}},{SESSION}:}}"
+        """End our private session if it is the only one left, and with it a server that nobody else uses.
+
+        A kept connection keeps the server alive: call this when `drain` tells of %sessions-changed.
+        """
+        self._end_session(f"==:#{{S:#{{session_name}}:}},{SESSION}:", DEADLINE)
+
+    def _end_session(self, condition: str, timeout: float) -> None:
+        end = ["if-shell", "-F", "-t", f"={SESSION}:", f"#{{{condition}}}", f"kill-session -t ={SESSION}"]
         try:
-            self.run("if-shell", "-F", alone, f"kill-session -t ={SESSION}")
+            self._plain.exchange([Line([end], 2)], timeout)
         except UnavailableError:
             pass
-        self.close()
 
     def _buffer(self) -> str:
         """A buffer name that no other message has ever had."""
@@ -198,7 +207,6 @@ class Tmux:
 
     def _connect(self) -> Connection:
         if not self.alive:
-            self.close()
             self._connection = Connection(self._base, self._env, self._folder, DEADLINE)
         assert self._connection is not None
         return self._connection

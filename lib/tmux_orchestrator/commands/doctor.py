@@ -1,0 +1,34 @@
+"""orc-doctor: what is wrong on this machine, and the command that mends it."""
+
+from __future__ import annotations
+
+from tmux_orchestrator.ground import clock, errors, fastjson, options, paths
+
+USAGE = """\
+usage: orc-doctor [--fix] [--json]
+
+Checks the machine, the home, the log, the daemons and the agents, and prints a line for each thing that is wrong,
+with the command that mends it. Lines that begin with `note` are worth knowing, and nothing is broken. Ends with 0
+when all is well, with 1 when there is something to mend.
+
+  --fix                   mend what can be mended safely, and say so
+  --json                  one document
+
+examples:
+  orc-doctor || orc-doctor --fix
+  orc-doctor --json | jq -r '.findings[] | select(.note | not) | .mend'
+"""
+
+
+def main(argv: list[str]) -> int:
+    given = options.parse(USAGE, argv)
+    if given.args:
+        raise errors.UsageError(f"{given.args[0]!r} is no option: see --help")
+    from tmux_orchestrator.insight import doctor
+    from tmux_orchestrator.insight.findings import Case
+
+    case = Case(paths.find_home())
+    clock.use_zone(case.settings.get("events.timezone"))
+    found = doctor.examine(case, fix=given.fix)
+    print(fastjson.dumps(doctor.document(found)) if given.json else "\n".join(doctor.render(found)))
+    return errors.OK if doctor.is_well(found) else errors.NO

@@ -1,0 +1,82 @@
+"""What orc-doctor checks of the agents: the registry, their tmux servers, their panes and their screens."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+from collections.abc import Iterator
+
+from tmux_orchestrator.agents import registry
+from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.insight import evidence, words
+from tmux_orchestrator.insight.findings import Case, Finding
+
+
+def damaged_registry(case: Case) -> Iterator[Finding]:
+    if not case.agents and case.registry_problem is not None:
+        path = registry.path(case.home)
+        where = shlex.quote(path)
+        text = str(case.registry_problem).rpartition(": ")[0]
+        yield Finding(text, f"mv {where} {where}.damaged, then start the agents again with orc-run")
+
+
+def servers(case: Case) -> Iterator[Finding]:
+    """Messages typed as root into somebody else's server run with root's word in that user's agents."""
+    for socket in sorted({agent.socket for agent in case.agents if agent.alive() and agent.socket}):
+        those = [agent.key for agent in case.agents if agent.socket == socket and agent.alive()]
+        try:
+            owner = os.stat(socket).st_uid
+        except OSError:
+            text = f"the socket {socket} of {words.some(those)} is gone, though its tmux server runs"
+            server = next(agent.server_pid for agent in case.agents if agent.socket == socket)
+            yield Finding(text, f"kill -USR1 {server}")
+            continue
+        if owner != os.geteuid():
+            user = _name(owner)
+            text = f"the tmux server of {words.some(those)} is {user}'s, and this is {_name(os.geteuid())}"
+            yield Finding(text, f"run everything as {user}: sudo -u {shlex.quote(user)} {words.manager('restart')}")
+            continue
+        try:
+            if case.control is not None:
+                case.control.server(socket).server()
+        except UnavailableError as error:
+            yield Finding(f"the tmux server of {words.some(those)} does not answer ({error})", f"tmux -S {socket} ls")
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def ended(case: Case) -> Iterator[Finding]:
+    for seen in case.seen:
+        key = shlex.quote(seen.agent.key)
+        if seen.state == "dead":
+            text = f"{seen.agent.key} died ({seen.why})"
+            yield Finding(text, f"orc-agent restart {key}, or orc-agent forget {key}")
+        elif seen.state == "unknown" and seen.pane is None:
+            text = f"{seen.agent.key} runs (pid {seen.agent.pid}), but {seen.why}"
+            yield Finding(text, f"orc-agent stop {key}, then orc-agent restart {key}")
+
+
+def screens(case: Case) -> Iterator[Finding]:
+    """A new release of an agent CLI may draw its input box in another way; nobody types on a guess."""
+    control = case.control
+    for seen in case.seen:
+        if control is None or seen.pane is None:
+            continue
+        profile = control.profile(seen.agent)
+        if not evidence.not_understood(seen, profile):
+            continue
+        shot = control.server(seen.agent.socket).look([seen.pane.id]).get(seen.pane.id)
+        failed, file = evidence.keep(case.home, seen.agent, profile, shot) if shot else ("", "")
+        if failed:
+            key = seen.agent.key
+            waiting = case.backlog.of(key)
+            urgent = waiting is not None and waiting.hold == "no_composer"
+            text = f"profile {profile.name} finds no input box on {key}'s screen: {failed} does not fit ({file})"
+            mend = f"orc-agent attach {shlex.quote(key)}, or correct profiles.{profile.name}.{failed}"
+            yield Finding(text, mend, note=not urgent)
