@@ -1,4 +1,4 @@
-"""A broker without a tmux server: its real files, lanes and turns, panes that only remember, and clocks that tests move.
+"""A broker without a tmux server: its files, lanes and turns are real, panes only remember, clocks are moved by tests.
 
     with Desk(tmp_path, "monitoring: {max_messages_per_minute: 10}") as desk:
         desk.agent("dev")
@@ -71,12 +71,13 @@ class Panes:
     def profile(self, agent: Agent) -> profiles.Profile:
         return self.profiles[agent.profile]
 
-    def look(self, agents: Sequence[Agent]) -> dict[str, View]:
+    def look(self, agents: Sequence[Agent], closely: set[str]) -> dict[str, View]:
         views = {}
         for agent in agents:
             guard = tmux.Guard(agent.pid, agent.nonce or "c0ffee")
             reason = self.reasons.get(agent.key, "")
-            views[agent.key] = View(reason, None if reason else guard, self.screens.get(agent.key))
+            seen = self.screens.get(agent.key) or (Screen("unknown") if agent.key in closely and not reason else None)
+            views[agent.key] = View(reason, None if reason else guard, seen)
         return views
 
     def type(self, frames: Sequence[tuple[Agent, View, str]]) -> list[str]:
@@ -93,10 +94,6 @@ class Panes:
     def submit(self, agent: Agent) -> str:
         self.pressed.append(agent.key)
         return self.refuse.get(agent.key, "") or "typed"
-
-    def seen(self, agent: Agent, mark: str) -> bool:
-        screen = self.screens.get(agent.key)
-        return screen is not None and mark in "".join("".join(screen.text).split())
 
     def panes(self) -> list[tmux.Pane]:
         return self.visible
@@ -183,7 +180,8 @@ class Desk:
         broker.outcomes._log.close()
         broker.outcomes._log = Log(self.home, durable=False, now=lambda: self.clocks.wall)
         typist = cast(Typist, self.panes)
-        broker.typist = broker.intake.typist = broker.dispatcher.typist = typist
+        for user in (broker, broker.intake, broker.dispatcher, broker.dispatcher.evidence):
+            user.typist = typist
         broker._look_around()
         broker.intake.restore(clock.boot_id())
         return broker

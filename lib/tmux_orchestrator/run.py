@@ -11,10 +11,23 @@ import os
 import sys
 
 from tmux_orchestrator import __version__
-from tmux_orchestrator.ground import errors, options, paths
+from tmux_orchestrator.ground import errors, handover, options, paths
 
 # These load the standard library alone, and little of it: a start costs them 2 ms above bare Python.
 HOT = frozenset({"publish", "read", "ack", "ratelimit"})
+
+
+def _open_standard() -> None:
+    """Closed standard descriptors lead nowhere: otherwise the next file takes their numbers, and what is said."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
 
 
 def _say(name: str, text: str) -> None:
@@ -65,9 +78,8 @@ def _ended(name: str, argv: list[str]) -> int:
 
 def run(name: str, argv: list[str]) -> None:
     """Run the command and end the process."""
-    os.umask(0o077)
-    if sys.stdout is None:  # started with standard output closed
-        sys.stdout = open(os.devnull, "w")
+    handover.narrow()
+    _open_standard()
     try:
         code = _ended(name, argv)
     except BrokenPipeError:

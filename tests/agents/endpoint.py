@@ -2,8 +2,9 @@
 """A model on loopback that thinks nothing: what the real agent CLIs talk to in the tests.
 
 It speaks the streaming forms of Anthropic Messages, OpenAI Responses and Gemini. Its log is the truth about what
-was submitted: one JSON line per request, {"time", "api", "prompts", "main"}, where `prompts` are the user's texts
-since the model last spoke, and `main` is false for the CLIs' side questions (titles, routing).
+was submitted: one JSON line per request, {"time", "api", "main", "prompts", "history"}. `prompts` are the user's
+texts since the model last spoke, `history` all of the conversation; `main` is false for the CLIs' side questions
+(titles, routing).
 
 What the newest prompt holds steers the answer:
 
@@ -54,15 +55,18 @@ def has_spoken(turn: Doc) -> bool:
     return turn.get("role") in SPOKEN or turn.get("type") in ("function_call", "reasoning")
 
 
-def new_prompts(request: Doc) -> list[str]:
-    """The user's texts after the model's last word, oldest first, without what the CLIs add about themselves."""
-    found: list[str] = []
-    for turn in reversed(turns_of(request)):
+def prompts_of(request: Doc) -> tuple[list[str], list[str]]:
+    """The user's texts, oldest first, without what the CLIs add themselves: since the model last spoke, and all."""
+    since: list[str] = []
+    history: list[str] = []
+    for turn in turns_of(request):
         if has_spoken(turn):
-            break
-        if turn.get("role") == "user":
-            found[:0] = texts_of(turn)
-    return [text for text in found if not OWN_WORDS.match(text)]
+            since = []
+        elif turn.get("role") == "user":
+            texts = [text for text in texts_of(turn) if not OWN_WORDS.match(text)]
+            since += texts
+            history += texts
+    return since, history
 
 
 def brings_result(request: Doc) -> bool:
@@ -83,7 +87,14 @@ def brings_result(request: Doc) -> bool:
 def events_anthropic(text: str, tool: str | None, model: str) -> Iterator[tuple[str, Doc]]:
     usage = {"input_tokens": 5, "output_tokens": 5}
     # a new id each time: Claude Code joins answers of the same id into one turn
-    head = {"id": f"msg_{time.time_ns()}", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+    head = {
+        "id": f"msg_{time.time_ns()}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "usage": usage,
+    }
     yield "message_start", {"message": head | {"stop_reason": None, "stop_sequence": None}}
     if tool:
         start: Doc = {"type": "tool_use", "id": f"toolu_{time.time_ns()}", "name": "Bash", "input": {}}
@@ -169,8 +180,8 @@ class Model(BaseHTTPRequestHandler):
         if not api:
             self._json(200, {"input_tokens": 1, "totalTokens": 1})
             return
-        prompts, main = new_prompts(request), bool(request.get("tools"))
-        self._note(time=arrived, api=api, prompts=prompts, main=main)
+        (prompts, history), main = prompts_of(request), bool(request.get("tools"))
+        self._note(time=arrived, api=api, main=main, prompts=prompts, history=history if main else [])
         newest = prompts[-1] if prompts else ""
         slow = re.findall(r"\[\[slow:([\d.]+)\]\]", newest)
         time.sleep(float(slow[-1]) if slow and main else self.delay)

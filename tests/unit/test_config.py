@@ -409,7 +409,7 @@ def compiled(home: Home) -> Path:
 
 
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(home: Home) -> dict[str, Any]:
+    def fail(*given: object) -> dict[str, Any]:
         raise AssertionError("compiled again")
 
     monkeypatch.setattr(config_compile, "compile_home", fail)

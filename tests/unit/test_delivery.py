@@ -21,7 +21,7 @@ def test_a_message_arrives_once_whole_and_is_confirmed() -> None:
         system.run("orc-publish", "-t", "dev", "-p", "high", "--wait", "hello\nsecond line")
         (prompt,) = dev.prompts()
         assert prompt.split("] ", 1)[1] == "hello\nsecond line"
-        assert prompt.startswith("[⚠️ HIGH")
+        assert prompt.startswith("[⚠️ HIGH PRIORITY from")
 
 
 def test_what_was_published_before_the_broker_ran_is_delivered() -> None:

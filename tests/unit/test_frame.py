@@ -45,7 +45,7 @@ HUMAN: dict[str, Any] = {"name": "ann", "session": None, "verified": False, "kin
     [
         (
             frame.frame(event("hello\nsecond line", "high"), session="work"),
-            '[⚠️ HIGH from pm ✓ #7K2M9Q · reply: orc-publish -t pm --reply-to 7K2M9Q "…"] hello\nsecond line',
+            '[⚠️ HIGH PRIORITY from pm ✓ #7K2M9Q · reply: orc-publish -t pm --reply-to 7K2M9Q "…"] hello\nsecond line',
         ),
         (
             frame.frame(event("hello"), session="other"),
@@ -117,7 +117,7 @@ def test_one_header_no_forbidden_character(body: str, priority: str, verified: b
     lines = typed.split("\n")
     assert is_header(lines[0]) and not any(is_header(line) for line in lines[1:])
     header, _, first = lines[0].partition("] ")
-    assert re.fullmatch(r"\[\S+( CRITICAL| HIGH)? from pm (✓|\?unverified) #7K2M9Q.*", header.replace("work:", ""))
+    assert re.fullmatch(r"\[\S+( CRITICAL| HIGH PRIORITY)? from pm (✓|\?unverified) #7K2M9Q.*", header.replace("work:", ""))
     assert not is_header(first)
 
 

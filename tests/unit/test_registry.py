@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support_tmux import wait_until
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import proc
@@ -121,8 +122,8 @@ def test_another_process_tree_is_not_the_caller() -> None:
 
 
 def test_beneath_an_adopted_shell_only_the_agents_program_counts() -> None:
-    with open("/proc/self/cmdline", "rb") as file:
-        program = os.fsdecode(file.read().split(b"\0")[0]).rpartition("/")[2]
+    program = registry.program(os.getpid())
+    assert program
     shell: dict[str, Any] = {"pid": os.getppid(), "pid_start": proc.start_time(os.getppid()), "adopted": True}
     assert registry.caller([agent("typed", command="no-such-program", **shell)]) is None
     assert registry.caller([agent("typed", command="", **shell)]) is None
@@ -130,3 +131,22 @@ def test_beneath_an_adopted_shell_only_the_agents_program_counts() -> None:
     assert registry.caller([ours]) is ours
     own = me("own", adopted=True, command=program)
     assert registry.caller([own]) is own
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["/usr/bin/sleep"], "sleep"),
+        (["claude"], "claude"),
+        (["./claude"], "./claude"),
+        (["claude: working"], "claude:"),
+    ],
+)
+def test_a_program_is_called_as_tmux_calls_it(words: list[str], name: str) -> None:
+    with subprocess.Popen([*words, "1000"], executable="/bin/sleep") as process:
+        try:
+            wait_until(lambda: registry.program(process.pid))  # for an instant an exec has no words yet
+            assert registry.program(process.pid) == name
+        finally:
+            process.kill()
+    assert registry.program(process.pid) == ""

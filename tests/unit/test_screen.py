@@ -35,6 +35,13 @@ LIMITED = Expected("limited", "empty")
 
 # fmt: off
 CAPTURES = {
+    "aider-idle": EMPTY,
+    "aider-answered": EMPTY,
+    "aider-draft": Expected("idle", "draft", "half a draft"),
+    "aider-multiline": Expected("unknown"),
+    "aider-working": Expected("working"),
+    "aider-question": Expected("waiting"),
+    "aider-startup-question": Expected("waiting"),
     "claude-idle": EMPTY,
     "claude-idle-after": EMPTY,
     "claude-idle-nocolor": EMPTY,
@@ -88,6 +95,16 @@ CAPTURES = {
     "gemini-trust": Expected("waiting", choices=3),
 }
 # fmt: on
+CURSORS = {
+    "aider-answered": (2, 36),
+    "aider-draft": (14, 26),
+    "aider-idle": (2, 18),
+    "aider-multiline": (2, 33),
+    "aider-question": (65, 39),
+    "aider-startup-question": (88, 1),
+    "aider-working": (1, 21),
+    "codex-menu": (120, 39),
+}
 
 
 def capture(name: str) -> tuple[profiles.Profile, list[str]]:
@@ -101,7 +118,7 @@ def test_every_capture_is_expected_to_show_something() -> None:
 
 @pytest.mark.parametrize("name", sorted(CAPTURES))
 def test_capture(name: str) -> None:
-    seen = screen.classify(*capture(name))
+    seen = screen.classify(*capture(name), CURSORS.get(name))
     expected = CAPTURES[name]
     assert (seen.state, seen.composer, seen.draft, seen.queued) == expected[:4]
     assert len(seen.choices) == expected.choices
@@ -130,7 +147,7 @@ def test_a_damaged_picture_never_looks_free(name: str) -> None:
     for row, line in enumerate(lines):
         lost = "".join(re.findall(r"\x1b\[[0-9;]*m", line))
         for damaged in ([*lines[:row], lost, *lines[row + 1 :]], lines[: row + 1]):
-            assert screen.classify(profile, damaged).composer != "empty", f"row {row}"
+            assert screen.classify(profile, damaged, CURSORS.get(name)).composer != "empty", f"row {row}"
 
 
 def claude(*box: str, above: tuple[str, ...] = ()) -> screen.Screen:
@@ -201,10 +218,8 @@ def test_a_cursor_elsewhere_hides_the_box_of_a_cli_that_shows_its_cursor() -> No
 
 def test_aider() -> None:
     aider = PROFILES["aider"]
-    assert screen.classify(aider, ["Tokens: 1k sent", "", "> ", ""], (2, 2)).composer == "empty"
-    assert screen.classify(aider, ["", "ask> fix it", ""], (11, 1)).draft == "fix it"
-    assert screen.classify(aider, ["> said before", "", "░█  Waiting for gpt"], (0, 2)).state == "working"
-    assert screen.classify(aider, ["> said before", "", "an answer"], (9, 2)).state == "unknown"
+    assert screen.classify(aider, [RULE, "ask> fix it", ""], (11, 1)).draft == "fix it"
+    assert screen.classify(aider, [RULE, "> said before", "", "an answer"], (9, 3)).state == "unknown"
     asks = ["", "Run shell command? (Y)es/(N)o/(D)on't ask again [Yes]: ", ""]
     assert screen.classify(aider, asks, (55, 1)).state == "waiting"
 

@@ -167,8 +167,7 @@ class Control:
     def rename(self, agent: Agent, new: str) -> Agent:
         """Give the agent another name; its launch file and its pane's label go along."""
         self._must_be_registered(agent)
-        if not registry.valid_name(new):
-            raise UsageError(f"{new!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
+        registry.check_names(new)
         first, second = sorted((agent.name, new))
         with launch.start_lock(self.home, agent.session, first):
             if first == second:
@@ -200,9 +199,7 @@ class Control:
         seen, pane = self.there(target)
         around = os.environ.get("TMUX", "").split(",")
         inside = len(around) == 3 and around[1] == str(seen.agent.server_pid)
-        show = ["switch-client" if inside else "attach-session", "-t", pane.id]
-        at = ["-t", pane.id, ";"]
-        return ["tmux", *tmux.socket_args(seen.agent.socket), "select-window", *at, "select-pane", *at, *show]
+        return tmux.showing(seen.agent.socket, pane.id, inside)
 
     def pause(self, agent: Agent, paused: bool) -> None:
         self._must_be_registered(agent)

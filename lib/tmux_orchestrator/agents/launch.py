@@ -11,13 +11,12 @@ no live agent is ever unregistered. The launch file stays for `orc-agent restart
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
 from tmux_orchestrator.agents import registry
-from tmux_orchestrator.ground import fastjson, files, output, proc
-from tmux_orchestrator.ground.errors import DataError
+from tmux_orchestrator.ground import fastjson, files, handover, output, proc
+from tmux_orchestrator.ground.errors import NOT_FOUND, DataError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import CODE, Home
 
@@ -25,7 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NOT_STARTED = 127
 _PATIENCE = 30.0  # seconds for the start lock
 _OF_THE_PANE = ("TMUX", "TMUX_PANE", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION")
 # LINES and COLUMNS are another terminal's size. The rest tell an agent CLI that it runs inside another one,
@@ -81,11 +79,8 @@ def run(path: str) -> int:
         os.chdir(plan["cwd"])
     except OSError as error:
         return _say(f"cannot work in {plan['cwd']!r}: {error.strerror}: make that folder, or start in another")
-    os.umask(plan["umask"])
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores these, and exec would hand that on
-        _signal.signal(number, _signal.SIG_DFL)
     try:
-        os.execvpe(plan["argv"][0], plan["argv"], env)
+        handover.become(plan["argv"], env, plan["umask"])
     except (OSError, ValueError, IndexError) as error:
         reason = getattr(error, "strerror", None) or error
         return _say(f"cannot start {plan['argv'][:1]}: {reason}: install it, or correct the command")
@@ -119,4 +114,4 @@ def _say(text: str) -> int:
         f"\norc-run: {output.clean(text)}\n"
     )  # tmux's own line about the end will push the first one off the screen
     sys.stderr.flush()
-    return NOT_STARTED
+    return NOT_FOUND

@@ -8,7 +8,7 @@ broken pattern is a ConfigError, so a profile that loads can be used without fur
 Patterns are Python regular expressions. Those of `composer` and `dialog.option` see a line as it is shown. Those
 of `dialog.cues` and `state` are matched with all spaces taken out, of the pattern and of the screen, because
 agent CLIs wrap and repaint words; `^` and `$` are the ends of a line in `state`. `dialog.guard` is for tmux's
-own search in a pane: POSIX extended expressions without any character that tmux's formats would read.
+own search in a pane, which sees all of the visible screen: POSIX extended expressions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from tmux_orchestrator.ground import options
 from tmux_orchestrator.ground.errors import ConfigError, UsageError
 from tmux_orchestrator.ground.paths import CODE
+from tmux_orchestrator.ground.tmux import guard
 
 FOLDER = CODE + "/share/profiles"
 PLAIN = "plain"
@@ -50,8 +51,6 @@ _SHAPE: dict[str, Any] = {
     "resume": {"session": list, "last": list},
 }
 _TYPES = {list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
-# tmux formats and option lists would read these inside a guard.
-_NOT_IN_GUARD = frozenset("#{},:;\"'`$!&\\\n")
 # Programs that run the agent CLI that their arguments name.
 _WRAPPERS = {"env", "node", "bun", "deno", "npx", "bunx", "uvx", "uv", "python", "python3", "nice", "exec", "run", "x"}
 _SUFFIXES = (".js", ".mjs", ".cjs", ".py", ".exe")
@@ -280,11 +279,14 @@ def _cues(where: str, group: Any) -> tuple[re.Pattern[str], ...]:
 
 
 def _guard(where: str, patterns: list[Any]) -> tuple[str, ...]:
-    for pattern in _texts(where, patterns):
-        bad = sorted(_NOT_IN_GUARD.intersection(pattern))
-        if bad or not pattern:
-            raise ConfigError(f"{where}: {pattern!r} holds {' '.join(bad) or 'nothing'}: tmux could not search for it")
-    return tuple(patterns)
+    cues = _texts(where, patterns)
+    try:
+        if not all(cues):
+            raise ValueError("an empty cue finds everything: remove it")
+        guard.search(cues)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return cues
 
 
 def _composer(where: str, table: dict[str, Any] | None) -> Composer | None:

@@ -118,6 +118,13 @@ def valid_name(text: str) -> bool:
     return 0 < len(text) <= 32 and text[0] in _FIRST and _LATER.issuperset(text)
 
 
+def check_names(*words: str) -> None:
+    """Raises UsageError unless each can name an agent, a role or a group."""
+    for word in words:
+        if not valid_name(word):
+            raise UsageError(f"{word!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
+
+
 def resolve(agents: list[Agent], target: str, session: str | None = None) -> Agent | None:
     """The agent that `name` or `session:name` means to a caller in `session`; None if there is no such one.
 

@@ -27,7 +27,7 @@ def register(home: Home, agent: Agent) -> None:
     """Add the agent, or put it in the place of the one with its key."""
 
     def change(agents: list[Agent]) -> None:
-        _check(agent)
+        registry.check_names(agent.name, agent.role, *agent.groups)
         for at, other in enumerate(agents):
             if other.key == agent.key:
                 agents[at] = agent
@@ -61,7 +61,7 @@ def rename(home: Home, key: str, new: str, launch: str = "") -> Agent:
         if any(a.name == new and a.session == agent.session for a in agents):
             raise UsageError(f"{agent.session}:{new} is taken: choose another name")
         agent.name, agent.launch = new, launch
-        _check(agent)
+        registry.check_names(new)
         found.append(agent)
 
     _change(home, change)
@@ -89,12 +89,6 @@ def _find(agents: list[Agent], key: str) -> Agent:
         if agent.key == key:
             return agent
     raise UsageError(f"{key!r} is not registered{registry.near(agents, key)}: see orc-agent list")
-
-
-def _check(agent: Agent) -> None:
-    for word in (agent.name, agent.role, *agent.groups):
-        if not registry.valid_name(word):
-            raise UsageError(f"{word!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
 
 
 def _change(home: Home, change: Callable[[list[Agent]], None]) -> None:

@@ -115,9 +115,7 @@ def end(pid: int, start: int, grace_s: float = GRACE_S) -> bool:
 
 def check(plan: Plan) -> None:
     """Raises UsageError for what cannot be started."""
-    for word in (plan.name, plan.role, *plan.groups):
-        if not registry.valid_name(word):
-            raise UsageError(f"{word!r} is no name: use a-z, 0-9, - and _, a letter first, 32 at most")
+    registry.check_names(plan.name, plan.role, *plan.groups)
     if plan.restart not in RESTART:
         raise UsageError(f"--restart {plan.restart} is none of {', '.join(RESTART)}: correct it")
     program = plan.argv[0] if plan.argv else ""

@@ -171,7 +171,7 @@ def _question(profile: Profile, text: list[str], last: int) -> tuple[str, list[s
             asked.append(line)
         if (profile.top and profile.top.match(text[at])) or len(asked) >= QUESTION_LINES:
             break
-    return " · ".join(reversed(asked))[:QUESTION_SIZE], [label for _, label in options]
+    return " · ".join(reversed(asked))[-QUESTION_SIZE:], [label for _, label in options]
 
 
 def _until(profile: Profile, lines: list[str]) -> str | None:

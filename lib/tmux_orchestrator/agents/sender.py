@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
     """The source of an event that this process publishes; `claimed` is what --from says."""
-    if claimed is not None and not (0 < len(claimed) <= 128 and claimed.isprintable()):
-        raise UsageError("--from is not a line of 1 to 128 characters: shorten or clean it")
+    if claimed is not None and not (len(claimed) <= 128 and claimed.isprintable() and claimed.rpartition(":")[2]):
+        raise UsageError("--from is no name of 1 to 128 characters: give a name, or session:name")
     caller = registry.caller(agents)
     host = os.uname().nodename
     if caller is not None and claimed in (None, caller.name, caller.key):
@@ -28,8 +28,10 @@ def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
         return {"type": kind, "identifier": caller.name, "session": caller.session, "host": host, "verified": True}
     if claimed is not None:
         kind = "agent"
+    elif proc.has_terminal(os.getpid()):
+        kind = "human"
     else:
-        kind = "human" if proc.has_terminal(os.getpid()) else "cron"
+        kind = "cron"
     session, _, name = (claimed or user_name()).rpartition(":")
     return {"type": kind, "identifier": name, "session": session or None, "host": host, "verified": False}
 

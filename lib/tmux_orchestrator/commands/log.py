@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from tmux_orchestrator.eventlog import daylog
+from tmux_orchestrator.eventlog import days as dayfiles
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, output, paths, times
 
 USAGE = """\
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def _day(text: str) -> str:
-    if daylog.is_day(text):
+    if dayfiles.is_day(text):
         return text
     return clock.local_day(times.parse_time(text, clock.now_ns()))
 
@@ -54,8 +54,8 @@ def _day(text: str) -> str:
 def _path(home: paths.Home, settings: config.Config, words: list[str], given: options.Options) -> int:
     if len(words) > 1:
         raise errors.UsageError("path takes one day: call it for each")
-    day = _day(words[0]) if words else max([clock.local_day(clock.now_ns()), *daylog.days(home)])
-    file = daylog.day_file(home, day)
+    day = _day(words[0]) if words else max([clock.local_day(clock.now_ns()), *dayfiles.days(home)])
+    file = dayfiles.day_file(home, day)
     print(output.clean(file))
     return errors.OK if os.path.exists(file) else errors.NO
 
@@ -64,7 +64,7 @@ def _check(home: paths.Home, settings: config.Config, words: list[str], given: o
     from tmux_orchestrator.insight import daycheck
     from tmux_orchestrator.insight.words import count
 
-    existing = daylog.days(home)
+    existing = dayfiles.days(home)
     wanted = [_day(word) for word in words]
     for day in wanted:
         if day not in existing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from tmux_orchestrator.agents import address, registry, sender
-from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.agents import registry, sender
+from tmux_orchestrator.eventlog import daylog, event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
 
@@ -66,8 +66,7 @@ def main(argv: list[str]) -> int:
     draft = _draft(given, home, agents)
     log = Log(home, durable=settings.get("events.durability") == "disk")
     if given.lines or given.jsonl:
-        if given.wait is not None:
-            raise errors.UsageError("--wait is for one message: leave it out, or publish one")
+        _refuse_single(given)
         return _publish_stream(log, draft, _parser(given, agents), _origin(given.file))
     made = draft(_body(given))
     if stage is None:
@@ -89,6 +88,17 @@ def _publish_and_wait(home: paths.Home, log: Log, made: Event, stage: str, secon
     return receipt.wait(home, place, event_id, stage, seconds)
 
 
+def _refuse_single(given: options.Options) -> None:
+    """A stream takes nothing that is for one message."""
+    if given.lines and given.jsonl:
+        raise errors.UsageError("--lines and --jsonl say two things of the same input: give one")
+    if given.args not in ([], ["-"]):
+        raise errors.UsageError("a stream comes from standard input or --file: leave the message out")
+    for name in ("wait", "id"):
+        if getattr(given, name) is not None:
+            raise errors.UsageError(f"--{name} is for one message: leave it out, or publish one")
+
+
 def _stage(given: options.Options) -> str | None:
     if given.wait is None:
         return None
@@ -96,6 +106,8 @@ def _stage(given: options.Options) -> str | None:
         raise errors.UsageError(f"--wait={given.wait} is none of {', '.join(STAGES)}: correct it")
     if not (given.to or given.group):
         raise errors.UsageError("--wait needs somebody to wait for: say -t TARGET")
+    if not given.wait and len(given.args) > 1 and given.args[0] in STAGES:
+        raise errors.UsageError(f"--wait takes its stage behind an equals sign: write --wait={given.args[0]}")
     return given.wait or "confirmed"
 
 
@@ -126,7 +138,7 @@ def _context(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = fastjson.loads(text)
+        value = fastjson.loads(os.fsencode(text))
     except ValueError as error:
         raise errors.DataError(f"--context is not JSON ({error}): give it an object") from None
     if not isinstance(value, dict):
@@ -147,10 +159,18 @@ def _answered(home: paths.Home, given: options.Options) -> tuple[str | None, str
     return asked["id"], given.correlation_id or metadata.get("correlation_id"), int(metadata.get("hops") or 0) + 1
 
 
+def _targets(agents: list[registry.Agent], wanted: list[str], session: str | None, queue: bool) -> list[str]:
+    if not wanted:
+        return []
+    from tmux_orchestrator.agents import address
+
+    return [address.canonical(agents, target, session, queue) for target in wanted]
+
+
 def _draft(given: options.Options, home: paths.Home, agents: list[registry.Agent]) -> Callable[[str], Event]:
     """A function that makes the event of one body; everything else is checked once, here."""
     source = sender.source(agents, getattr(given, "from"))
-    targets = [address.canonical(agents, target, source["session"], given.queue) for target in given.to]
+    targets = _targets(agents, given.to, source["session"], given.queue)
     not_before, expires = _times(given)
     reply_to, correlation_id, hops = _answered(home, given)
     context = _context(given.context)
@@ -180,6 +200,10 @@ def _draft(given: options.Options, home: paths.Home, agents: list[registry.Agent
             made["id"] = given.id
         return made
 
+    try:
+        event.check(draft("-"))
+    except errors.DataError as error:  # it can only be the options
+        raise errors.UsageError(str(error)) from None
     return draft
 
 
@@ -199,9 +223,16 @@ def _origin(path: str | None) -> int:
         raise errors.UsageError(f"cannot read {path!r} ({error.strerror}): name a file that can be read") from None
 
 
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError as error:
+        raise errors.UsageError(f"cannot read the message ({error.strerror}): name a file, or pipe it in") from None
+
+
 def _read_all(fd: int) -> bytes:
     data = b""
-    while block := os.read(fd, 65536):
+    while block := _read(fd):
         data += block
         if len(data) > event.MAX_LINE:
             raise errors.DataError(f"the message is larger than {event.MAX_LINE // 1024} KiB: name the file instead")
@@ -223,7 +254,7 @@ def _parser(given: options.Options, agents: list[registry.Agent]) -> Callable[[b
     """How a line of a stream becomes an event. Raises DataError."""
 
     def from_line(line: bytes, draft: Callable[[str], Event]) -> Event:
-        return event.check(draft(_utf8(line, "the line")))
+        return draft(_utf8(line, "the line"))
 
     def from_json(line: bytes, draft: Callable[[str], Event]) -> Event:
         try:
@@ -238,10 +269,9 @@ def _parser(given: options.Options, agents: list[registry.Agent]) -> Callable[[b
         if not (found["to"]["targets"] or found["to"]["groups"]):
             found["to"] = blank["to"]
         else:
-            session = found["source"].get("session")
-            wanted = found["to"]["targets"]
-            found["to"]["targets"] = [address.canonical(agents, target, session, given.queue) for target in wanted]
-        return event.check(_filled(found, blank))
+            session, wanted = found["source"].get("session"), found["to"]["targets"]
+            found["to"]["targets"] = _targets(agents, wanted, session, given.queue)
+        return _filled(found, blank)
 
     return from_json if given.jsonl else from_line
 
@@ -259,7 +289,7 @@ def _filled(found: Event, blank: Event) -> Event:
 def _groups(fd: int) -> Iterator[list[bytes]]:
     """The lines of a stream in groups: what one read brought, so that a live pipe does not wait."""
     kept = b""
-    while block := os.read(fd, 1 << 16):
+    while block := _read(fd):
         kept += block
         lines = kept.split(b"\n")
         kept = lines.pop()
@@ -278,18 +308,23 @@ def _publish_stream(
     fd: int,
 ) -> int:
     """Publish line after line, in order, a group at a time; a bad line is told and left out."""
-    code, number = errors.OK, 0
+    code, number, first = errors.OK, 0, 1
     for group in _groups(fd):
-        events = []
+        prepared = []
         for line in group:
             number += 1
             if not line.strip():
                 continue
             try:
-                events.append(parse(line, draft))
+                prepared.append(daylog.prepare(parse(line, draft)))
             except (errors.DataError, errors.UsageError) as error:
                 print(f"orc-publish: line {number}: {error}", file=sys.stderr)
                 code = errors.DATA
-        if events:
-            print("\n".join(log.append(events)), flush=True)
+        try:
+            ids = log.store(prepared) if prepared else []
+        except errors.OrcError as error:
+            raise type(error)(f"line {first} and what follows is not published: {error}") from None
+        if ids:
+            print("\n".join(ids), flush=True)
+        first = number + 1
     return code

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
 from tmux_orchestrator.delivery.bucket import parse_rate, parse_span
 from tmux_orchestrator.delivery.ratelimit import SharedBucket
-from tmux_orchestrator.ground import errors, options, paths
+from tmux_orchestrator.ground import errors, handover, options, paths
 
 USAGE = """\
 usage: orc-ratelimit [options] KEY
@@ -88,24 +87,11 @@ def _seconds(ns: int) -> str:
 
 
 def _become(command: list[str]) -> int:
-    """Run the command in this process's place, as a shell would: with the caller's umask and signals."""
-    os.umask(_umask())
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores these, and exec would hand that on
-        _signal.signal(number, _signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)
+        handover.become(command, dict(os.environ), handover.callers_umask())
     except (FileNotFoundError, NotADirectoryError):
         print(f"orc-ratelimit: {command[0]!r} is no command: correct it", file=sys.stderr)
-        return 127
+        return errors.NOT_FOUND
     except (OSError, ValueError) as error:
         print(f"orc-ratelimit: cannot run {command[0]!r}: {error}", file=sys.stderr)
-        return 126
-
-
-def _umask() -> int:
-    """The umask of whoever called: our own was narrowed before we got to look, so the parent's it is."""
-    try:
-        with open(f"/proc/{os.getppid()}/status", encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
-    except (OSError, StopIteration, ValueError):
-        return 0o022
+        return errors.CANNOT_RUN

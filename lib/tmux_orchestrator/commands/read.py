@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tmux_orchestrator.agents import inbox, registry
-from tmux_orchestrator.eventlog import event, follow, reader
-from tmux_orchestrator.ground import clock, config, errors, fastjson, options, output, paths
+from tmux_orchestrator.eventlog import event, follow, printing, reader
+from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
 from tmux_orchestrator.ground.locks import Lock
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Pair = tuple[bytes, dict[str, Any]]
+    Show = Callable[[bytes, dict[str, Any]], None]
 
 USAGE = """\
 usage: orc-read [options]
@@ -23,7 +25,8 @@ Prints events: a table on a terminal, one JSON object a line in a pipe. Exit 1 w
 matches.
 
   -n, --tail N            the last N that match
-  -f, --follow            go on with what comes; the last 10 first, unless -n says otherwise
+  -f, --follow            go on with what comes; the last 10 first, unless -n says otherwise;
+                          with -q, until something matches
   -r, --reverse           newest first
   --session S             to, from or about a session, or session:window
   --group GROUP...        to this group
@@ -36,7 +39,7 @@ matches.
   --since TIME            2026-11-20, "2026-11-20 10:30", 10:30, 5m, 2h, yesterday, @epoch
   --until TIME            before this time
   --unread NAME           each event once for this reader; for an agent: what is for it and was not typed to it
-  --cursor-file FILE      each event once, remembered in a file of yours
+  --cursor-file FILE      each event once, remembered in a file of yours; with -q it stays where it is
   -o, --output FORM       jsonl, json, table, text, body or FIELD,FIELD...
   --json                  one document: {"stored_messages": [...], "count": N}; always exit 0
   -q, --quiet             print nothing: the exit code says whether something matched
@@ -46,8 +49,6 @@ examples:
   orc-read --since 1h --type delivery -o timestamp,message.content.context.outcome
 """
 
-COLUMNS = ("time", "id", "priority", "from", "to", "text")
-
 
 def main(argv: list[str]) -> int:
     given = options.parse(USAGE, argv)
@@ -56,19 +57,26 @@ def main(argv: list[str]) -> int:
     home = paths.find_home()
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))
-    query = _query(given, home, settings)
-    count = _count(given)
+    query, count, show = _query(given, home, settings), _count(given), printing.form(given.output)
+    if given.follow and (_is_document(given) or given.reverse):
+        raise errors.UsageError("--follow has no end: leave --json and -r out")
     if given.unread is not None or given.cursor_file is not None:
-        return _read_on(given, home, settings, query, count)
+        return _read_on(given, home, settings, query, count, show)
     if given.follow:
-        return _follow(given, home, query, 10 if count is None else count)
+        return _follow(given, home, query, 10 if count is None else count, show)
     if count is not None:
         found: Iterable[Pair] = reader.last(home, query, count)
         if given.reverse:
             found = reversed(list(found))
+    elif query.is_plain() and show is printing.line and not _is_document(given) and not (given.reverse or given.quiet):
+        return _finish(given, query, _print_whole(home, query))
     else:
         found = reader.search(home, query, backward=given.reverse)
-    return _finish(given, query, _print(given, found))
+    return _finish(given, query, _print(given, found, show))
+
+
+def _is_document(given: options.Options) -> bool:
+    return given.json or given.output == "json"  # type: ignore[no-any-return]
 
 
 def _count(given: options.Options) -> int | None:
@@ -105,8 +113,8 @@ def _pattern(text: str) -> Callable[[str], Any]:
     import re
 
     try:
-        return re.compile(text.replace("\\|", "|")).search
-    except re.error as error:
+        return re.compile(re.sub(r"\\(.)", lambda found: "|" if found[1] == "|" else found[0], text, flags=re.S)).search
+    except (re.error, RecursionError, OverflowError) as error:
         raise errors.UsageError(f"--filter {text!r} is no regular expression ({error}): correct it") from None
 
 
@@ -128,16 +136,26 @@ def _interest(where: str, home: paths.Home, settings: config.Config) -> inbox.In
     return inbox.of_session(registry.load(home), settings.groups, where, panes)
 
 
-def _print(given: options.Options, found: Iterable[Pair]) -> int:
+def _print(given: options.Options, found: Iterable[Pair], show: Show) -> int:
     """Print the events in the form asked for; how many they were."""
-    if given.json or given.output == "json":
+    if _is_document(given):
         return _document(given, found)
-    show, count = _form(given), 0
+    count = 0
     for line, one in found:
         count += 1
         if given.quiet:
             return count
         show(line, one)
+    sys.stdout.flush()
+    return count
+
+
+def _print_whole(home: paths.Home, query: reader.Query) -> int:
+    """Print everything between two times as it stands in the files; how many events it was."""
+    count = 0
+    for group in reader.whole(home, query):
+        count += len(group)
+        sys.stdout.buffer.write(printing.lines(group))
     sys.stdout.flush()
     return count
 
@@ -149,48 +167,27 @@ def _document(given: options.Options, found: Iterable[Pair]) -> int:
     return len(stored)
 
 
-def _form(given: options.Options) -> Callable[[bytes, dict[str, Any]], None]:
-    form = given.output or ("table" if sys.stdout.isatty() else "jsonl")
-    if form == "jsonl":
-        return _show_line
-    if form == "text":
-        return lambda _, one: print(output.clean(event.render(one)))
-    if form == "body":
-        return lambda _, one: print(output.clean(one["message"]["content"]["body"], keep="\n\t"))
-    if form == "table":
-        return lambda _, one: print(_row(one))
-    names = form.split(",")
-    return lambda _, one: print(output.fields(one, names))
-
-
-def _show_line(line: bytes, _: dict[str, Any]) -> None:
-    """As it stands in the file. A line that somebody else wrote may hold more than ASCII."""
-    text = line.decode("utf-8", "replace")
-    print(text if text.isascii() and text.isprintable() else fastjson.dumps(reader.decode(line)))
-
-
-def _row(one: dict[str, Any]) -> str:
-    source, to = one["source"], one["to"]
-    sender = str(source.get("identifier")) + ("" if source.get("verified") else "?")
-    receivers = ",".join([*to.get("targets", []), *("+" + group for group in to.get("groups", []))]) or "-"
-    row = [
-        str(one["timestamp"])[11:19],
-        event.short(str(one["id"])),
-        str(one["message"]["priority"]).ljust(8),
-        f"{sender} → {receivers}".ljust(28),
-        str(one["message"]["type"]).ljust(12),
-        event.render(one),
-    ]
-    return output.clean("  ".join(row))
-
-
 def _finish(given: options.Options, query: reader.Query, count: int) -> int:
     if query.damaged:
         print(f"orc-read: {query.damaged} damaged lines stepped over: see orc-log check", file=sys.stderr)
     return errors.OK if count or given.json else errors.NO
 
 
-def _live(home: paths.Home, follower: follow.Follower, query: reader.Query) -> Iterator[list[Pair]]:
+def _matching(lines: list[bytes], query: reader.Query, unread: _Unread | None) -> Iterator[Pair]:
+    for line in lines:
+        one = reader.decode(line)
+        if one is None:
+            query.damaged += bool(line)
+            continue
+        if unread is not None:
+            unread.note(one)
+        if query.wants(one):
+            yield line, one
+
+
+def _live(
+    home: paths.Home, follower: follow.Follower, query: reader.Query, unread: _Unread | None = None
+) -> Iterator[list[Pair]]:
     """What comes, for ever, in groups; the follower's place is behind the group when it is handed out."""
     from tmux_orchestrator.ground import files, watch
 
@@ -198,60 +195,62 @@ def _live(home: paths.Home, follower: follow.Follower, query: reader.Query) -> I
     watcher = watch.Watch([home.events])
     while True:
         lines = follower.read()
-        yield list(_matching(lines, query))
+        yield list(_matching(lines, query, unread))
+        _tell_jumps(follower)
         if not lines:
+            if watch.is_closed(1):
+                raise BrokenPipeError
             watcher.wait(1.0)
 
 
-def _matching(lines: list[bytes], query: reader.Query) -> Iterator[Pair]:
-    for line in lines:
-        one = reader.decode(line)
-        if one is None:
-            query.damaged += 1
-        elif query.wants(one):
-            yield line, one
+def _tell_jumps(follower: follow.Follower) -> None:
+    for jump in follower.jumps:
+        print(f"orc-read: {jump}", file=sys.stderr)
+    follower.jumps.clear()
 
 
-def _follow(given: options.Options, home: paths.Home, query: reader.Query, count: int) -> int:
-    if given.json or given.output == "json":
-        raise errors.UsageError("--follow has no end, so no one document: use -o jsonl")
-    place = follow.end_of_log(home)  # before the search: what comes between is shown twice rather than never
-    show, seen = _form(given), set()
-    for line, one in reader.last(home, query, count):
-        show(line, one)
-        seen.add(one["id"])
-    sys.stdout.flush()
+def _follow(given: options.Options, home: paths.Home, query: reader.Query, count: int, show: Show) -> int:
+    place = follow.end_of_log(home)
+    query.before = (place.day, place.offset)
+    shown = _print(given, reader.last(home, query, count), show)
+    query.before = None
+    if given.quiet and shown:
+        return errors.OK
     for group in _live(home, follow.Follower(home, place), query):
-        for line, one in group:
-            if one["id"] not in seen:
-                show(line, one)
-        sys.stdout.flush()
+        if _print(given, group, show) and given.quiet:
+            break
     return errors.OK
 
 
 def _read_on(
-    given: options.Options, home: paths.Home, settings: config.Config, query: reader.Query, count: int | None
+    given: options.Options,
+    home: paths.Home,
+    settings: config.Config,
+    query: reader.Query,
+    count: int | None,
+    show: Show,
 ) -> int:
-    """Go on where this reader stopped; its cursor moves only after what it read is out."""
-    path = given.cursor_file or _cursor_path(home, given.unread)
+    """Go on where this reader stopped. Its cursor moves after what it read is out, and not with --quiet."""
+    path = _cursor_path(home, given.unread) if given.cursor_file is None else os.path.abspath(given.cursor_file)
     with Lock(path + ".lock"):
-        place = follow.load_place(path) or follow.Place()
-        follower = follow.Follower(home, place)
+        follower = follow.Follower(home, follow.load_place(path) or follow.Place())
         unread = _Unread(home, settings, given.unread, query)
         found: list[Pair] = []
         while lines := follower.read():
-            found += _matching(lines, query)
-            found = unread.without_typed(found)
+            found = unread.untyped([*found, *_matching(lines, query, unread)])
         if count is not None:
             found = found[-count:] if count else []
-        shown = _print(given, reversed(found) if given.reverse else found)
-        for jump in follower.jumps:
-            print(f"orc-read: {jump}", file=sys.stderr)
-        follow.save_place(path, follower.place)
-    if given.follow:
-        for group in _live(home, follower, query):
-            if _print(given, unread.without_typed(group)):
-                follow.save_place(path, follower.place)
+        shown = _print(given, reversed(found) if given.reverse else found, show)
+        _tell_jumps(follower)
+        if not given.quiet:
+            follow.save_place(path, follower.place)
+        if given.follow and not (given.quiet and shown):
+            for group in _live(home, follower, query, unread):
+                shown = _print(given, unread.untyped(group), show)
+                if shown and given.quiet:
+                    break
+                if shown:
+                    follow.save_place(path, follower.place)
     return _finish(given, query, shown)
 
 
@@ -263,7 +262,7 @@ def _cursor_path(home: paths.Home, name: str) -> str:
 
 
 class _Unread:
-    """For an agent: what is addressed to it, without what was typed to it already."""
+    """For an agent: what is addressed to it, without what was typed to it already. For anybody else: everything."""
 
     def __init__(self, home: paths.Home, settings: config.Config, name: str | None, query: reader.Query) -> None:
         agents = registry.load(home)
@@ -274,15 +273,22 @@ class _Unread:
             return
         interest = inbox.of_agent(agents, settings.groups, str(name))
         asked = query.match
-        query.match = lambda one: self._wants(one, interest) and (asked is None or asked(one))
+        query.match = lambda one: _is_for(one, interest) and (asked is None or asked(one))
 
-    def _wants(self, one: dict[str, Any], interest: inbox.Interest) -> bool:
+    def note(self, one: dict[str, Any]) -> None:
+        """Remember what an event says of deliveries."""
         message = one["message"]
-        if message["type"] == "delivery":
+        if self.keys and message["type"] == "delivery":
             context = message["content"]["context"]
             if context.get("target") in self.keys and context.get("outcome") in ("typed", "confirmed", "acked"):
-                self.typed.add(context.get("event"))
-        return message["type"] not in event.RECORDS and interest.is_addressed(one)
+                self.typed.add(str(context.get("event")))
 
-    def without_typed(self, found: list[Pair]) -> list[Pair]:
+    def untyped(self, found: list[Pair]) -> list[Pair]:
         return [pair for pair in found if pair[1]["id"] not in self.typed] if self.typed else found
+
+
+def _is_for(one: dict[str, Any], interest: inbox.Interest) -> bool:
+    source = one["source"]
+    if one["message"]["type"] in event.RECORDS or (source.get("session"), source.get("identifier")) in interest.senders:
+        return False
+    return interest.is_addressed(one)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tmux_orchestrator.ground import errors, options, paths
+import os
+
+from tmux_orchestrator.ground import errors, handover, options, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +61,6 @@ def _start(given: options.Options) -> int:
 
 
 def _plan(given: options.Options, settings: Config, server: Tmux) -> Plan:
-    import os
-
     from tmux_orchestrator.agents import profiles
     from tmux_orchestrator.agents.runner import Plan
 
@@ -80,14 +80,12 @@ def _plan(given: options.Options, settings: Config, server: Tmux) -> Plan:
         argv=argv,
         cwd=os.getcwd(),
         env=dict(os.environ),
-        umask=_umask(),
+        umask=handover.callers_umask(),
     )
 
 
 def _session(server: Tmux) -> str:
     """The tmux session around us, if it is on this server; else the folder's name."""
-    import os
-
     from tmux_orchestrator.agents import places, windows
 
     around = os.environ.get("TMUX", "").split(",")
@@ -98,14 +96,3 @@ def _session(server: Tmux) -> str:
     except (errors.UnavailableError, StopIteration):
         pass
     return windows.folder_name(os.getcwd())
-
-
-def _umask() -> int:
-    """The umask of whoever called: our own was narrowed before we got to look, so the parent's it is."""
-    import os
-
-    try:
-        with open(f"/proc/{os.getppid()}/status", encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
-    except (OSError, StopIteration, ValueError):
-        return 0o022

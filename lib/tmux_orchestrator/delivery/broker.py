@@ -20,17 +20,19 @@ from tmux_orchestrator.delivery.bucket import MINUTE
 from tmux_orchestrator.delivery.dispatch import Dispatcher
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal
+from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL, WINDOW_NS
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import daylog, follow, reader
-from tmux_orchestrator.eventlog.daylog import Log
+from tmux_orchestrator.eventlog.daylog import Log, parse_stamp
 from tmux_orchestrator.ground import clock, config, fastjson, files, tmux, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
 from tmux_orchestrator.ground.paths import Home
 
 _STATUS_NS = 500_000_000
 _SECOND_NS = 1_000_000_000
+_MOMENT_NS = 100_000_000
 
 
 class Broker:
@@ -56,7 +58,9 @@ class Broker:
         self._status = b""
         self._status_at = 0
         self._checked_at = 0
-        self._refused = False
+        self._compacted_at = 0
+        self._boot_id = clock.boot_id()
+        self._problems: dict[str, int] = {}  # what was said, and until when it is not said again
         self._stopping = False
         self._watch = watch.Watch([home.events, home.registry])
         self.follower = follow.Follower(home, self._first_place())
@@ -78,25 +82,34 @@ class Broker:
     # one turn
 
     def _turn(self) -> bool:
-        """Take in what is new, type what is due; True when there is more to read at once."""
-        self._look_around()
-        more = self._take_in()
+        """Take in what is new, type what is due; True when there is more to read at once.
+
+        What the system refuses (a full disk, a file that cannot be read) is said once a minute and tried again.
+        """
+        problem, more = "", False
+        try:
+            self._look_around()
+            more = self._take_in()
+        except (OrcError, OSError) as error:
+            problem = str(error)
         self.dispatcher.step()
-        self._write()
-        self._tell_status()
+        problem = self._write() or problem
+        if problem and clock.boot_ns() > self._problems.get(problem, 0):
+            self._problems = {problem: clock.boot_ns() + MINUTE}
+            self._say(f"ERROR {problem} (nothing is typed until it is on disk)")
         return more
 
-    def _write(self) -> None:
-        """Outcomes before the journal: an end is told before it is forgotten. A full disk is waited out."""
-        refused = not self.outcomes.flush()
-        if not refused:
-            try:
-                self.journal.flush()
-            except OSError:
-                refused = True
-        if refused and not self._refused:
-            self._say("ERROR the disk takes nothing: nothing is typed until it does; make room")
-        self._refused = refused
+    def _write(self) -> str:
+        """Outcomes before the journal: an end is told before it is forgotten. Why it cannot be done, or ""."""
+        try:
+            if not self.outcomes.flush():
+                return self.outcomes.problem
+            self.journal.flush()
+            self._tell_status()
+            self._keep_small()
+        except (OrcError, OSError) as error:
+            return str(error)
+        return ""
 
     def _take_in(self) -> bool:
         lines = self.follower.read()
@@ -114,7 +127,7 @@ class Broker:
         return True
 
     def _look_around(self) -> None:
-        """The registry at every turn; the day, the configuration and the journal's size once a second."""
+        """The registry at every turn; the day and the configuration once a second."""
         self._read_registry()
         now = clock.boot_ns()
         if now - self._checked_at < _SECOND_NS:
@@ -124,7 +137,13 @@ class Broker:
         self._greet_day()
         self._adopt()
         self.intake.expire_parked()
-        self.journal.compact(clock.boot_id(), now - 2 * MINUTE)
+
+    def _keep_small(self) -> None:
+        """The journal forgets what is over, once in a while."""
+        now = clock.boot_ns()
+        if now - self._compacted_at >= _SECOND_NS:
+            self._compacted_at = now
+            self.journal.compact(self._boot_id, now - 2 * WINDOW_NS)
 
     def _read_registry(self) -> None:
         try:
@@ -187,22 +206,31 @@ class Broker:
     # beginning and end
 
     def _first_place(self) -> follow.Place:
-        """Where the journal stopped. Without a journal: yesterday's beginning, less what the log says was delivered."""
+        """Where the journal stopped. Without a whole one: yesterday's beginning, less what the log says was typed."""
         place = follow.place_from(self.journal.memory.place)
-        if place is not None:
+        if place is not None and not self.journal.damaged:
             return place
         query = reader.Query()
         query.since = self.started - 2 * daylog.DAY_NS
         query.types = ["delivery"]
-        done = set()
-        for _, event in reader.search(self.home, query):
-            context = event["message"]["content"]["context"]
-            if context.get("outcome") not in ("held", "failed") or context.get("final"):
-                done.add((str(context.get("event")), str(context.get("target"))))
-        self.intake.delivered = done
+        query.match = self._was_delivered
+        for _ in reader.search(self.home, query):
+            pass
         first = clock.local_day(self.started - daylog.DAY_NS)
         existing = [day for day in daylog.days(self.home) if day >= first]
         return follow.Place(existing[0]) if existing else follow.Place()
+
+    def _was_delivered(self, event: dict[str, Any]) -> bool:
+        """Note what a record of the log says was typed or ended, and which windows it counts in."""
+        context = event["message"]["content"].get("context") or {}
+        outcome, target = context.get("outcome"), str(context.get("target"))
+        if outcome in ("held", "failed") and not context.get("final"):
+            return False
+        self.intake.delivered.add((str(context.get("event")), target))
+        if outcome in ("typed", "digested") and self.started - parse_stamp(event["timestamp"]) < WINDOW_NS:
+            kind = CRITICAL if context.get("priority") == "critical" else NORMAL
+            self.intake.lately.append((target, kind if outcome == "typed" else LINE))
+        return True
 
     def _signals(self) -> int:
         """A descriptor that becomes readable with a signal to stop."""
@@ -216,10 +244,10 @@ class Broker:
         self._stopping = True
 
     def _idle(self) -> bool:
-        """Nothing is on its way into a pane, and nothing could be typed now."""
-        now = clock.boot_ns()
-        return all(
-            one.flight is None and (not len(one.outbox) or one.wake_at(now, clock.now_ns()) != now)
+        """Nothing is on its way into a pane, and nothing could be typed within the next moment."""
+        soon = clock.boot_ns() + _MOMENT_NS
+        return not any(
+            one.flight is not None or (one.busy() and (one.full or one.is_due(soon)))
             for one in self.intake.lanes.values()
         )
 
@@ -232,6 +260,8 @@ class Broker:
         else:
             seconds = min(seconds, 0.05)
         ready = select.select(watched, [], [], seconds)[0]
+        if wakeup in ready:
+            os.read(wakeup, 512)
         if self._watch in ready:
             self._watch.drain()
         if any(server in ready for server in servers):
@@ -247,6 +277,7 @@ class Broker:
     # how it fares
 
     def _tell_status(self) -> None:
+        """Twice a second at most."""
         now = clock.boot_ns()
         if now - self._status_at < _STATUS_NS:
             return

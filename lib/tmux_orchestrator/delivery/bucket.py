@@ -136,6 +136,9 @@ class Window:
         self.note(ns)
 
     def forget(self, ns: int) -> None:
-        """The event noted at `ns` did not happen."""
-        if ns in self.times:
-            self.times.remove(ns)
+        """The event noted at `ns` did not happen. It is looked for from the end: a minute may hold very many."""
+        at = len(self.times) - 1
+        while at >= 0 and self.times[at] > ns:
+            at -= 1
+        if at >= 0 and self.times[at] == ns:
+            del self.times[at]

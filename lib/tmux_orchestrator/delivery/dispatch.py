@@ -1,8 +1,7 @@
 """Frames go out: each lane that is due gets its turn, and every keystroke has its intent on disk first.
 
 A turn looks at all panes that are due in one go, chooses what each may have, puts the intents on disk, types, and
-tells the outcomes. Confirmation runs behind: a typed frame is in flight until the screen shows that it was
-submitted. After a crash, an intent without an end is looked for on the screen before it is typed again.
+tells the outcomes. Confirmation runs behind, in `evidence`.
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ from typing import Any
 
 from tmux_orchestrator.delivery import frame
 from tmux_orchestrator.delivery.bucket import SECOND
+from tmux_orchestrator.delivery.evidence import Evidence
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
-from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Item, Typing
+from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock, files
 
 _BATCH = 64  # frames of one lane in one turn, where nothing has to be looked at between them
 _STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
-# When the submit key is pressed once more, while the input box still holds our text: a CLI that starts drops keys.
-_PRESS_AGAIN_NS = (300 * MS, 1000 * MS, 2500 * MS)
 _EVIDENCE_AFTER_NS = 60 * SECOND  # a screen that nobody understands for so long is kept for whoever mends the profile
 
 Chosen = tuple[Lane, View, Flight]
@@ -36,6 +34,7 @@ class Dispatcher:
         self.intake = intake
         self.ledger = ledger
         self.typist = typist
+        self.evidence = Evidence(intake, ledger, typist)
         self._boot_id = boot_id
 
     def _get(self, key: str) -> Any:
@@ -56,14 +55,22 @@ class Dispatcher:
         """Give every lane that is due its turn."""
         self.intake.remind()
         now = clock.boot_ns()
+        for one in self.intake.lanes.values():
+            self.evidence.follow(one)
         looking = [one for one in self.intake.lanes.values() if one.busy() and self._wants_look(one, now)]
-        views = self.typist.look([one.agent for one in looking if one.agent is not None])
+        closely = {one.key for one in looking if one.hold or one.unsettled}
+        views = self.typist.look([one.agent for one in looking if one.agent is not None], closely)
         frames: list[Chosen] = []
         for one in looking:
             view = views[one.key] if one.agent is not None else View("not_registered")
             if one.flight is not None:
-                self._check(one, one.flight, view)
-            if one.flight is None:
+                self.evidence.check(one, one.flight, view)
+            if one.flight is None and one.unsettled:
+                if view.screen is None and view.reason not in ("agent_gone", "not_registered"):
+                    self._hold(one, view.reason, now)
+                else:
+                    self.evidence.settle(one, view)
+            if one.flight is None and not one.unsettled:
                 frames += self._choose(one, view)
         if frames:
             self._type(frames)
@@ -73,7 +80,7 @@ class Dispatcher:
         flight = one.flight
         if flight is not None and flight.submit_at:
             if flight.submit_at <= now:
-                self._submit(one, flight, now)
+                self.evidence.submit(one, flight, now)
             return False
         if one.due_at > now:
             return False
@@ -96,58 +103,50 @@ class Dispatcher:
         if one.moves >= _STEADY_MOVES:
             view.ignore_cursor()
         chosen: list[Chosen] = []
-        most = _BATCH if view.screen is None else 1
+        most = 1 if self.typist.profile(one.agent).composer else _BATCH
         while len(chosen) < most:
             room = one.room(now)
             typing, ends = one.outbox.next(clock.now_ns(), room)
             self.ledger.ended(one.key, ends)
             if typing is None:
                 for item, reason in one.outbox.held(room):
-                    self.ledger.record(item.id, one.key, "rate_limited", reason)
+                    if self.ledger.once(item.id, one.key, reason):
+                        self.ledger.record(item.id, one.key, "rate_limited", reason)
                 break
-            if self._was_typed(one, typing):
-                continue
             kind = LINE if typing.kind == LINE_FRAME else CRITICAL if typing.critical else NORMAL
             one.intend(kind, now)
             chosen.append((one, view, self._flight(one, typing, kind, now)))
             now += 1
+        one.full = len(chosen) == most
         return chosen
 
-    def _was_typed(self, one: Lane, typing: Typing) -> bool:
-        """Did an earlier life of the broker type this, as the screen shows?"""
-        first = typing.items[0] if typing.kind == MESSAGE else None
-        owed = self.ledger.owed(first.id, one.key) if first is not None else None
-        if first is None or owed is None or not owed.doubtful or one.agent is None:
-            return False
-        if not self.typist.seen(one.agent, "#" + short(first.id)):
-            return False
-        self._accept(one, Flight(typing, "", owed.attempt, NORMAL, 0), "confirmed", "seen_after_restart")
-        return True
-
     def _flight(self, one: Lane, typing: Typing, kind: str, now: int) -> Flight:
-        owed = self.ledger.owed(typing.items[0].id, one.key) if typing.items else None
-        tried = owed.attempt if owed is not None else 0
-        text = self._text(one, typing, tried if owed is not None and owed.doubtful else 0)
-        return Flight(typing, text, tried + 1, kind, now, mark_of(text), tail_of(text))
+        assert one.agent is not None
+        owed = [found for item in typing.all() if (found := self.ledger.owed(item.id, one.key)) is not None]
+        attempt = 1 + max((found.attempt for found in owed), default=0)
+        text = self._text(one, typing, max((found.doubts for found in owed), default=0))
+        return Flight(typing, text, attempt, kind, now, one.agent.pid, mark_of(text), tail_of(text))
 
     def _text(self, one: Lane, typing: Typing, repeats: int) -> str:
         assert one.agent is not None
         name, session, limit = one.agent.name, one.agent.session, self._get("delivery.max_typed_bytes")
         if typing.kind == LINE_FRAME:
-            return frame.digest_line(typing.count, clock.stamp(typing.since_ns)[11:16], name)
+            return frame.digest_line(typing.count, clock.local_time(typing.since_ns)[:5], name)
         if typing.kind == MESSAGE:
             item = typing.items[0]
             return frame.frame(item.event, item.priority, session, max(item.repeat, repeats), typing.count, limit)
-        return frame.low_digest([item.event for item in typing.all()], name, session, limit)
+        text = frame.low_digest([item.event for item in typing.all()], name, session, limit)
+        return text.replace("]", f" · repeat {repeats}]", 1) if repeats else text
 
     # typing
 
     def _type(self, frames: list[Chosen]) -> None:
         """Intents to disk, then the keystrokes, then what became of each."""
         for one, _, flight in frames:
-            self.ledger.journal.note(
-                "intent", flight.first_id, one.key, flight.attempt, flight.kind, self._boot_id, flight.intended_at
-            )
+            for number, event_id in enumerate(flight.ids):
+                kind = "" if number else flight.kind
+                told = event_id, one.key, flight.attempt, kind, self._boot_id, flight.intended_at
+                self.ledger.journal.note("intent", *told)
         try:
             if not self.ledger.outcomes.flush():  # before the journal forgets what has ended
                 raise OSError
@@ -169,7 +168,7 @@ class Dispatcher:
         """Nothing reached the pane."""
         now = clock.boot_ns()
         one.undo(flight)
-        self.ledger.journal.note("undone", flight.first_id, one.key, self._boot_id, flight.intended_at)
+        self._resolve("undone", one, flight)
         self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
         if reason == "moved":
             one.moves += 1
@@ -179,98 +178,50 @@ class Dispatcher:
 
     def _doubt(self, one: Lane, flight: Flight) -> None:
         """tmux took it and did not answer: look before typing again, and give up after too many."""
-        one.failed(clock.boot_ns(), self._get("delivery.breaker_failures"), self._ns("delivery.breaker_open"))
-        if flight.attempt > self._get("delivery.retries"):
+        now = clock.boot_ns()
+        one.landed(flight, now)
+        self._resolve("landed", one, flight, now)
+        one.failed(now, self._get("delivery.breaker_failures"), self._ns("delivery.breaker_open"))
+        if flight.typing.kind == LINE_FRAME:
+            self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
+        elif flight.attempt > self._get("delivery.retries"):
             self.ledger.ended(one.key, one.outbox.done(flight.typing, "dead", "tmux_does_not_answer"))
         else:
-            self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
+            one.outbox.done(flight.typing)
+            one.unsettled += flight.typing.items
+
+    def _resolve(self, how: str, one: Lane, flight: Flight, *at: int) -> None:
+        for event_id in flight.ids:
+            self.ledger.journal.note(how, event_id, one.key, self._boot_id, flight.intended_at, *at)
 
     def _typed(self, one: Lane, flight: Flight) -> None:
         now, wall, agent = clock.boot_ns(), clock.now_ns(), one.agent
         assert agent is not None
         profile = self.typist.profile(agent)
-        one.typed(flight, now)
+        flight.typed_at = now
+        one.landed(flight, now)
+        one.failures = one.moves = 0
+        one.release()
+        self._resolve("landed", one, flight, now)
         self.ledger.outcomes.typed(one.key, agent.pane, [item.id for item in flight.typing.all()], flight.text)
-        if flight.typing.kind != MESSAGE:
+        if flight.typing.kind == LINE_FRAME:
             self.ledger.ended(one.key, one.outbox.done(flight.typing))
         else:
             for item in flight.typing.all():
-                self.ledger.journal.note("typed", item.id, one.key, wall)
+                self.ledger.journal.note("typed", item.id, one.key, item.repeat, wall)
+        if flight.typing.kind == MESSAGE:
+            for item in flight.typing.all():
                 final = not (profile.confirm or profile.pause_ms or item.requires_ack)
-                self._tell(one, item, "typed", "", flight, priority=item.priority, final=final)
+                self.evidence.tell(one, item, "typed", "", flight, priority=item.priority, final=final)
+                if item.requires_ack:  # it may be acknowledged before the screen shows anything
+                    self.intake.acks.typed(item, one.key, wall)
         if profile.pause_ms:
             one.flight, flight.submit_at = flight, now + profile.pause_ms * MS
         elif profile.confirm:
             one.flight = flight
             one.next_evidence(now)
         else:
-            self._accept(one, flight, "typed", "")
-
-    def _tell(self, one: Lane, item: Item, outcome: str, reason: str, flight: Flight, **more: Any) -> None:
-        """Record a stage that was reached, with the milliseconds since the message was published or due."""
-        since = max(item.created_ns, item.not_before_ns or 0)
-        latency = round((clock.now_ns() - since) / 1e6, 2)
-        self.ledger.record(item.id, one.key, outcome, reason, attempt=flight.attempt, latency_ms=latency, **more)
-
-    def _submit(self, one: Lane, flight: Flight, now: int) -> None:
-        """The profile's pause is over: press the key."""
-        assert one.agent is not None
-        result = self.typist.submit(one.agent)
-        if result == "typed":
-            flight.submit_at, flight.typed_at = 0, now
-            one.next_evidence(now)
-        elif result == "agent_gone" or now - flight.typed_at > self._ns("delivery.confirm_timeout"):
-            flight.submit_at = 0
-            self._accept(one, flight, "typed", f"not_submitted: {result}")
-        else:
-            flight.submit_at = now + 50 * MS
-
-    # evidence
-
-    def _check(self, one: Lane, flight: Flight, view: View) -> None:
-        """Was it submitted? The text beyond the input box says so, or a box that held it and is empty again.
-
-        A box that is merely empty says nothing: a CLI that is starting shows one before it reads its input.
-        """
-        assert one.agent is not None
-        now = clock.boot_ns()
-        age = now - flight.typed_at
-        if view.reason == "agent_gone":
-            self._accept(one, flight, "typed", "agent_gone")
-            return
-        ours = view.in_composer(flight.mark)
-        flight.was_in_box |= ours
-        if view.screen is not None and not ours:
-            if view.shows(flight.mark) or (flight.tail and view.shows(flight.tail)):
-                self._accept(one, flight, "confirmed", "")
-                return
-            if flight.was_in_box and view.screen.composer == "empty":
-                self._accept(one, flight, "confirmed", "composer_empty")
-                return
-        if age > self._ns("delivery.confirm_timeout"):
-            self._accept(one, flight, "typed", "not_submitted" if ours else "unconfirmed")
-            return
-        presses = flight.presses
-        if ours and view.reason == "draft" and presses < len(_PRESS_AGAIN_NS) and age > _PRESS_AGAIN_NS[presses]:
-            flight.presses += 1
-            self.typist.submit(one.agent)
-        one.next_evidence(now)
-
-    def _accept(self, one: Lane, flight: Flight, outcome: str, reason: str) -> None:
-        """The flight is over: each message has its end, or awaits its acknowledgment."""
-        one.flight, one.due_at = None, 0
-        if flight.typing.kind != MESSAGE:
-            return
-        wall = clock.now_ns()
-        for item in [end.item for end in one.outbox.done(flight.typing)]:
-            if outcome == "confirmed" or reason:
-                self._tell(one, item, outcome, reason, flight, final=not item.requires_ack)
-            if item.requires_ack:
-                self.intake.acks.typed(item, one.key, wall)
-            else:
-                self.ledger.close(item.id, one.key)
-            if reason.startswith("not_submitted"):
-                self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: typed, but not submitted")
+            self.evidence.accept(one, flight, "typed", "")
 
     # holds
 

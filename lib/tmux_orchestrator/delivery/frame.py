@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tmux_orchestrator.agents.registry import valid_name
-from tmux_orchestrator.eventlog.event import short
+from tmux_orchestrator.eventlog.event import MARKS, short
 
-_MARKS = {"critical": "🚨 CRITICAL", "high": "⚠️ HIGH", "normal": "📨", "low": "💤"}
 _VERIFIED, _UNVERIFIED = "✓", "?unverified"
 _ROW = 160  # characters of one message in a digest
 
@@ -57,7 +56,7 @@ def frame(
 
 def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, count: int) -> str:
     name, source = short(event["id"]), event["source"]
-    parts = [f"{_MARKS[priority or event['message']['priority']]} from {sender(source, session)} #{name}"]
+    parts = [f"{MARKS[priority or event['message']['priority']]} from {sender(source, session)} #{name}"]
     if repeat:
         parts.append(f"repeat {repeat}")
     if count > 1:
@@ -72,7 +71,7 @@ def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, 
 
 def digest_line(count: int, since: str, name: str) -> str:
     """The one line for all that has no room: how many, since when (`10:31`), how to read them."""
-    return f"[{_MARKS['normal']} {count} more since {since} — orc-read --unread {name}]"
+    return f"[{MARKS['normal']} {count} more since {since} — orc-read --unread {name}]"
 
 
 def low_digest(events: Sequence[Mapping[str, Any]], name: str, session: str = "", max_bytes: int = 2048) -> str:
@@ -82,7 +81,7 @@ def low_digest(events: Sequence[Mapping[str, Any]], name: str, session: str = ""
         text = " ".join(sanitise(text_of(event)).split("\n"))
         key = (sender(event["source"], session), text)
         rows[key] = (short(event["id"]), rows.get(key, ("", 0))[1] + 1)
-    lines = [f"[{_MARKS['low']} {len(events)} messages, none urgent]"]
+    lines = [f"[{MARKS['low']} {len(events)} messages, none urgent]"]
     size, left = len(lines[0].encode("utf-8")), len(events)
     for (who, text), (event_id, count) in rows.items():
         shown = text if len(text) <= _ROW else f"{text[:_ROW]}… (orc-read --id {event_id} -o body)"

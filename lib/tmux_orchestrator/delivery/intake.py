@@ -11,18 +11,20 @@ import os
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import routing
 from tmux_orchestrator.delivery.acks import Acks, acknowledged_id
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND
 from tmux_orchestrator.delivery.journal import Owed
-from tmux_orchestrator.delivery.lane import Lane
+from tmux_orchestrator.delivery.lane import WINDOW_NS, Lane
 from tmux_orchestrator.delivery.ledger import Event, Ledger, Place
 from tmux_orchestrator.delivery.outbox import Item
-from tmux_orchestrator.delivery.routing import Directory, Routing
+from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
-from tmux_orchestrator.eventlog.event import RECORDS, short
+from tmux_orchestrator.eventlog.event import MAX_LINE, RECORDS, check, is_id, short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground.errors import OrcError
+
+Key = tuple[str, str]
 
 _NOT_TYPED = {routing.DROP: "dropped by a rule", routing.LOG: "monitoring is not typed"}
 _REPEATED = ("id", "seq", "sender", "priority", "text", "subject", "tags", "created_ns", "requires_ack", "event")
@@ -38,8 +40,9 @@ class Intake:
         self.acks = Acks(1.0)
         self.directory = Directory([], {})
         self.damaged = 0
-        self.delivered: set[tuple[str, str]] = set()  # by an earlier life, when its journal is lost
-        self._parked: dict[str, Event] = {}  # --queue: by id, for names that nobody has yet
+        self.delivered: set[Key] = set()  # by an earlier life, when its journal is lost
+        self.lately: list[Key] = []  # of these, what the last minute saw: target and kind of frame
+        self._parked: dict[Key, Event] = {}  # --queue: by id and name, for names that nobody has yet
         self.configure(settings)
 
     def configure(self, settings: Config) -> None:
@@ -58,13 +61,24 @@ class Intake:
         for one in self.lanes.values():
             one.agent = self.directory.by_key.get(one.key)
             one.due_at = min(one.due_at, clock.boot_ns()) if one.flight is None else one.due_at
-        for event_id in list(self._parked):
-            event = self._parked.pop(event_id)
-            for target in event["to"]["targets"]:  # owed to the name until now, to the agent from now on
-                owed = self.ledger.owed(event_id, target)
-                if owed is not None:
-                    self.ledger.close(event_id, target)
-                    self._route(event, (owed.day, owed.offset, owed.length))
+        self._unpark()
+
+    def _unpark(self) -> None:
+        """Somebody of that name may have come: what was owed to the name is owed to the agent from now on."""
+        for (event_id, name), event in list(self._parked.items()):
+            owed = self.ledger.owed(event_id, name)
+            routed = self._routed({**event, "to": {"targets": [name]}})
+            problem = next(iter(routed.problems), None)
+            if owed is None or (problem is not None and problem.reason == routing.ABSENT):
+                continue
+            del self._parked[event_id, name]
+            others = {one.target.key for one in self._routed({**event, "to": {}}).deliveries}  # by a rule, before
+            deliveries = [one for one in routed.deliveries if one.target.key not in others]
+            self._hand_out(event, deliveries, (owed.day, owed.offset, owed.length))
+            if problem is not None:
+                self._refuse(event, name, problem.reason, problem.advice)
+            else:
+                self.ledger.close(event_id, name)
 
     def lane(self, key: str) -> Lane:
         """The lane of a target; a new one the first time."""
@@ -78,14 +92,14 @@ class Intake:
 
     def take(self, line: bytes, place: Place) -> None:
         """One line of the log, and where it stands."""
-        event = reader.decode(line)
+        event = _checked(line)
         if event is None:
             self.damaged += bool(line.strip())
             return
         try:
             self._take(event, place)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            self.damaged += 1  # JSON, but no event: somebody wrote it by hand
+        except (OrcError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            self.damaged += 1  # no line that somebody wrote by hand may stop the others
 
     def _take(self, event: Event, place: Place) -> None:
         wanted = acknowledged_id(event)
@@ -108,13 +122,16 @@ class Intake:
         """Owe it to everybody it is for, and refuse what names nobody."""
         routed = self._routed(event)
         self.ledger.expect(event["id"], len(routed.deliveries) + len(routed.problems))
-        for target, priority, action in routed.deliveries:
-            self._owe(event, target.key, priority, action, place)
+        self._hand_out(event, routed.deliveries, place)
         for text, reason, advice in routed.problems:
             if reason == routing.ABSENT and event["metadata"].get("queue"):
                 self._park(event, text, place)
             else:
                 self._refuse(event, text, routing.UNKNOWN if reason == routing.ABSENT else reason, advice)
+
+    def _hand_out(self, event: Event, deliveries: list[Delivery], place: Place) -> None:
+        for target, priority, action in deliveries:
+            self._owe(event, target.key, priority, action, place)
 
     def _owe(self, event: Event, target: str, priority: str, action: str, place: Place) -> None:
         event_id = event["id"]
@@ -124,9 +141,10 @@ class Intake:
             self.ledger.record(event_id, target, "digested", _NOT_TYPED[action], final=True)
             self.ledger.close(event_id, target)
             return
+        item = self._item(event, priority, action)
         self.ledger.owe(event_id, target, place)
         one = self.lane(target)
-        self.ledger.ended(target, one.outbox.add(self._item(event, priority, action), clock.now_ns()))
+        self.ledger.ended(target, one.outbox.add(item, clock.now_ns()))
         if one.flight is None and not one.failures and (not one.hold or one.hold == "agent_gone"):
             one.due_at = 0
 
@@ -159,7 +177,7 @@ class Intake:
         if self.ledger.owed(event["id"], target) is None:
             self.ledger.owe(event["id"], target, place)
             self.ledger.record(event["id"], target, "held", routing.ABSENT)
-        self._parked[event["id"]] = event
+        self._parked[event["id"], target] = event
 
     def _refuse(self, event: Event, target: str, reason: str, advice: str) -> None:
         self.ledger.record(event["id"], target, "failed", reason, advice=advice, final=True)
@@ -169,13 +187,11 @@ class Intake:
     def expire_parked(self) -> None:
         """End what waited too long for somebody who did not come."""
         now = clock.now_ns()
-        for event_id, event in list(self._parked.items()):
+        for (event_id, name), event in list(self._parked.items()):
             item = self._item(event, event["message"]["priority"], routing.TYPE)
             if item.is_expired(now):
-                del self._parked[event_id]
-                for target in event["to"]["targets"]:
-                    if self.ledger.owed(event_id, target) is not None:
-                        self.ledger.end(target, item, "expired", "nobody of that name came")
+                del self._parked[event_id, name]
+                self.ledger.end(name, item, "expired", "nobody of that name came")
 
     # acknowledging and clearing
 
@@ -187,8 +203,10 @@ class Intake:
             targets = {target for its_id, target in owed if its_id == event_id}
             items = {one.target: one.item for one in self.acks.acknowledged(event_id, by)}
             for target in {by} if by in targets else targets:
-                for end in self.lane(target).outbox.end(event_id, "acked"):  # it had not been typed yet
+                one = self.lane(target)
+                for end in one.outbox.end(event_id, "acked"):  # it had not been typed yet
                     items[target] = end.item
+                items.update((target, item) for item in one.unsettled if item.id == event_id)
             for target, item in items.items():
                 self.ledger.end(target, item, "acked", f"by {by}" if source.get("session") else "")
 
@@ -197,11 +215,9 @@ class Intake:
         reason = f"cleared by {event['source'].get('identifier')}"
         for one in self.lanes.values():
             self.ledger.ended(one.key, one.outbox.clear("expired", reason))
-        for event_id, parked in self._parked.items():
-            for target in parked["to"]["targets"]:
-                if self.ledger.owed(event_id, target) is not None:
-                    self.ledger.record(event_id, target, "expired", reason, final=True)
-                    self.ledger.close(event_id, target)
+        for event_id, name in self._parked:
+            self.ledger.record(event_id, name, "expired", reason, final=True)
+            self.ledger.close(event_id, name)
         self._parked.clear()
 
     def remind(self) -> None:
@@ -228,12 +244,8 @@ class Intake:
 
     def restore(self, boot_id: str) -> None:
         """Take over what the journal says an earlier life owed, and what it typed in the last minute."""
-        boot = clock.boot_ns()
         memory = self.ledger.journal.memory
-        for (target, its_boot, ns, _), kind in memory.intents.items():
-            since = ns if its_boot == boot_id else 0  # of an earlier boot: it is older than this one
-            if boot - since < MINUTE + 6 * SECOND:
-                self.lane(target).remember(kind, since, boot)
+        self._remember(boot_id)
         for (event_id, target), owed in list(memory.owed.items()):
             event = self._read_again(event_id, owed)
             if event is None:
@@ -241,29 +253,57 @@ class Intake:
                 self.ledger.close(event_id, target)
             else:
                 self._restore(event, target, owed)
+        self._unpark()
+
+    def _remember(self, boot_id: str) -> None:
+        """Fill the windows. What may have been typed until the very end of that life counts as typed now."""
+        now = clock.boot_ns()
+        typed = [(now, target, kind) for target, kind in self.lately]
+        for (target, boot, ns, event_id), intent in list(self.ledger.journal.memory.intents.items()):
+            if boot == boot_id and not intent.at:
+                self.ledger.journal.note("landed", event_id, target, boot, ns, now)
+            # Of an earlier boot: it is older than this one.
+            typed.append((intent.at if boot == boot_id else 0, target, intent.kind))
+        for at, target, kind in sorted(typed):
+            if now - at <= WINDOW_NS:
+                self.lane(target).remember(kind, at)
 
     def _restore(self, event: Event, target: str, owed: Owed) -> None:
         routed = self._routed(event)
         self.ledger.expect(event["id"], len(routed.deliveries) + len(routed.problems))
-        found = next((one for one in routed.deliveries if one.target.key == target), None)
-        if found is None and any(problem.target == target for problem in routed.problems):
-            self._parked[event["id"]] = event
+        if ":" not in target:  # a name that nobody had
+            self._parked[event["id"], target] = event
             return
+        found = next((one for one in routed.deliveries if one.target.key == target), None)
         priority, action = (found.priority, found.action) if found else (event["message"]["priority"], routing.TYPE)
         item = self._item(event, priority, action)
-        if not owed.typed_ns:
-            self.ledger.ended(target, self.lane(target).outbox.add(item, clock.now_ns()))
-        elif item.requires_ack:
-            self.acks.typed(item, target, owed.typed_ns)
+        item.repeat = owed.repeat
+        if owed.typed_ns or owed.doubts:
+            self.lane(target).unsettled.append(item)
         else:
-            self.ledger.end(target, item, "typed", "unconfirmed")
+            self.ledger.ended(target, self.lane(target).outbox.add(item, clock.now_ns()))
 
     def _read_again(self, event_id: str, owed: Owed) -> Event | None:
         try:
             with open(day_file(self.ledger.home, owed.day), "rb") as file:
-                event = reader.decode(os.pread(file.fileno(), owed.length, owed.offset))
+                event = _checked(os.pread(file.fileno(), owed.length, owed.offset))
         except OSError:
             event = None
-        if event is not None and event.get("id") == event_id:
-            return event
-        return reader.find(self.ledger.home, event_id)
+        if event is None or event["id"] != event_id:  # the file was replaced
+            query = reader.Query()
+            query.ids = [event_id]
+            lines = (line for line, found in reader.search(self.ledger.home, query) if found["id"] == event_id)
+            event = next((found for line in lines if (found := _checked(line)) is not None), None)
+        return event
+
+
+def _checked(line: bytes) -> Event | None:
+    """The event of a line, in the shape that everybody relies on; None for damage, and for what is no event."""
+    event = reader.decode(line) if len(line) <= MAX_LINE else None
+    try:
+        if event is None or type(event["seq"]) is not int or not is_id(event["id"]):
+            return None
+        parse_stamp(event["timestamp"])
+        return check(event)
+    except (OrcError, AttributeError, LookupError, TypeError, ValueError):
+        return None

@@ -103,21 +103,21 @@ class Memory:
     def records(self, boot: str = "", since_ns: int = 0) -> list[list[Any]]:
         """What a new journal has to say: everything owed, and the intents since `since_ns` of this boot."""
         kept: list[list[Any]] = [["place", self.place]] if self.place is not None else []
-        told: dict[Key, list[list[list[Any]]]] = {}
+        intents_of: dict[Key, list[list[list[Any]]]] = {}
         for (target, its_boot, ns, event_id), intent in self.intents.items():
             if (event_id, target) in self.owed or not boot or (its_boot == boot and max(ns, intent.at) >= since_ns):
                 said = [["intent", event_id, target, intent.attempt, intent.kind, its_boot, ns]]
                 said += [["landed", event_id, target, its_boot, ns, intent.at]] if intent.at else []
-                told.setdefault((event_id, target), []).append(said)
+                intents_of.setdefault((event_id, target), []).append(said)
         for (event_id, target), owed in self.owed.items():
-            intents = told.pop((event_id, target), [])
-            sure = len(intents) - owed.doubts
+            intents = intents_of.pop((event_id, target), [])
+            known = len(intents) - owed.doubts
             kept.append(["add", event_id, target, owed.day, owed.offset, owed.length])
             kept += [["told", event_id, target, reason] for reason in owed.told]
-            kept += [record for said in intents[:sure] for record in said]
+            kept += [record for said in intents[:known] for record in said]
             kept += [["typed", event_id, target, owed.repeat, owed.typed_ns]] if owed.typed_ns else []
-            kept += [record for said in intents[sure:] for record in said]
-        return kept + [record for intents in told.values() for said in intents for record in said]
+            kept += [record for said in intents[known:] for record in said]
+        return kept + [record for intents in intents_of.values() for said in intents for record in said]
 
 
 class Journal:
@@ -138,7 +138,8 @@ class Journal:
             self.damaged += not self._replay(line)
         whole = len(data) if self._replay(last) else len(data) - len(last)
         self._fd = self._open()
-        os.ftruncate(self._fd, whole)
+        if whole < len(data):
+            os.ftruncate(self._fd, whole)
         self._size = whole
         self._lost = bool(self.damaged or (whole and data[whole - 1 : whole] != b"\n"))  # to be written anew
 

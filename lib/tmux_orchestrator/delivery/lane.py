@@ -12,9 +12,11 @@ from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Bucket, Window
-from tmux_orchestrator.delivery.outbox import Outbox, Room, Typing
+from tmux_orchestrator.delivery.outbox import Item, Outbox, Room, Typing
 
 MS = 1_000_000
+# The windows of promise 4 are a little longer than a minute: a busy machine lets an agent read late what was typed.
+WINDOW_NS = MINUTE + 250 * MS
 NORMAL, CRITICAL, LINE = "normal", "critical", "line"
 
 # When a held pane is looked at again: soon at first, then once a second.
@@ -22,15 +24,14 @@ _LOOKS = (20 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, SECOND)
 # When evidence of a submission is looked for, after the last keystroke.
 _EVIDENCE = tuple(ms * MS for ms in (25, 25, 25, 25, 50, 50, 100, 200, 250, 250))
 _RETRIES = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16))
-# An intent whose end is not known was typed at the latest when tmux's deadline ran out.
-_DOUBT_NS = 5 * SECOND
 
 
 @dataclass(slots=True)
 class Flight:
     """A frame on its way: chosen, typed, waiting for its submit key, or for evidence that it was submitted.
 
-    Times are boot clock. `mark` is what the frame is recognised by on a screen, `tail` its end if it is long.
+    Times are boot clock. `pid` is the process that it is for. `mark` is what the frame is recognised by on a
+    screen, `tail` its end if it is long.
     """
 
     typing: Typing
@@ -38,6 +39,7 @@ class Flight:
     attempt: int
     kind: str
     intended_at: int
+    pid: int
     mark: str = ""
     tail: str = ""
     typed_at: int = 0
@@ -47,9 +49,9 @@ class Flight:
     looks: int = 0
 
     @property
-    def first_id(self) -> str:
-        """What the journal calls the frame; "" for the digest line that ends nothing."""
-        return self.typing.items[0].id if self.typing.items else ""
+    def ids(self) -> list[str]:
+        """The events whose text it holds; the digest line holds nobody's."""
+        return [""] if self.kind == LINE else [item.id for item in self.typing.all()]
 
 
 class Lane:
@@ -60,12 +62,14 @@ class Lane:
         self.key = key
         self.agent: Agent | None = None
         self.outbox = Outbox()
-        self.windows = {NORMAL: Window(0), CRITICAL: Window(0), LINE: Window(0)}
+        self.windows = {kind: Window(0, WINDOW_NS) for kind in (NORMAL, CRITICAL, LINE)}
         self.bucket: Bucket | None = None
         self.configure(get)
         self.flight: Flight | None = None
+        self.unsettled: list[Item] = []  # typed, or perhaps: the screen is asked before anything else is typed
         self.hold = ""
         self.held_since = 0
+        self.full = False  # the last turn typed as many as a turn may: there may be more
         self.moves = 0
         self.failures = 0
         self.due_at = 0  # not looked at before
@@ -87,7 +91,7 @@ class Lane:
 
     def busy(self) -> bool:
         """Is something on its way, or waiting?"""
-        return self.flight is not None or len(self.outbox) > 0 or self.outbox.owed > 0
+        return self.flight is not None or bool(self.unsettled) or bool(self.outbox)
 
     # the bounds
 
@@ -108,12 +112,9 @@ class Lane:
         if kind == NORMAL and self.bucket is not None:
             self.bucket.take(now)
 
-    def typed(self, flight: Flight, now: int) -> None:
-        """It was typed: the window counts from when it could be seen."""
-        flight.typed_at = now
+    def landed(self, flight: Flight, now: int) -> None:
+        """It was typed, or nobody knows: the window counts from when it could be seen at the latest."""
         self.windows[flight.kind].moved(flight.intended_at, now)
-        self.failures = self.moves = 0
-        self.release()
 
     def undo(self, flight: Flight) -> None:
         """Nothing was typed after all."""
@@ -121,10 +122,10 @@ class Lane:
         if flight.kind == NORMAL and self.bucket is not None:
             self.bucket.level_ns = max(0, self.bucket.level_ns - self.bucket.interval_ns)
 
-    def remember(self, kind: str, intended: int, now: int) -> None:
-        """A frame that an earlier life of the broker intended; it counts as typed."""
+    def remember(self, kind: str, at: int) -> None:
+        """A frame that an earlier life of the broker typed, then or before."""
         if kind in self.windows:
-            self.intend(kind, min(now, intended + _DOUBT_NS))
+            self.intend(kind, at)
 
     # when to look
 
@@ -150,14 +151,20 @@ class Lane:
         self.due_at = now + _EVIDENCE[min(self.flight.looks, len(_EVIDENCE) - 1)]
         self.flight.looks += 1
 
+    def is_due(self, boot: int) -> bool:
+        """Is a pane that nothing holds to be looked at again by then?"""
+        return not self.hold and 0 < self.due_at <= boot
+
     def wake_at(self, boot: int, wall: int) -> int | None:
         """When, on the boot clock, the lane next wants a turn; None while only an event can change anything."""
         if self.flight is not None:
             return self.flight.submit_at or self.due_at
         if not self.busy():
             return None
-        if self.hold or self.due_at > boot:
+        if self.hold or self.due_at > boot or self.unsettled:
             return self.due_at
+        if self.full:
+            return boot
         soonest = self.outbox.wake_ns()
         times = [self._room_at(boot), None if soonest is None else boot + max(0, soonest - wall)]
         return min((at for at in times if at is not None), default=None)

@@ -74,8 +74,8 @@ class Ledger:
         return True
 
     def hear(self, event: Event, line: str) -> None:
-        """Let the sender know, if it is an agent: everybody else reads the log."""
+        """Let the sender know, if it is an agent for sure: everybody else reads the log."""
         source = event["source"]
         sender = f"{source.get('session')}:{source.get('identifier')}"
-        if sender in self.agents:
+        if sender in self.agents and source.get("verified") is True:
             self.outcomes.failed(sender, line)

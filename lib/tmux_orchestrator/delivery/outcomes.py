@@ -10,7 +10,7 @@ from __future__ import annotations
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, fastjson, files
-from tmux_orchestrator.ground.errors import OrcError
+from tmux_orchestrator.ground.errors import DataError, OrcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Outcomes:
         self._records: list[dict[str, Any]] = []
         self._failed: dict[str, tuple[int, list[str]]] = {}  # sender's key -> (since, lines)
         self._diary: list[str] = []
+        self.problem = ""  # why the last `flush` failed
 
     def record(self, event_id: str, target: str, outcome: str, reason: str = "", **more: Any) -> None:
         """One `delivery` event. `more`: attempt, latency_ms, targets (how many the event has)."""
@@ -69,15 +70,23 @@ class Outcomes:
                 self._tell(sender, lines)
         try:
             if self._records:
-                self._log.append(self._records)
-                self._records.clear()
+                self._store()
             if self._diary:
                 self._write_diary()
                 self._diary.clear()
-        except (OrcError, OSError):
+        except (OrcError, OSError) as error:
+            self.problem = str(error)
             del self._records[:-_KEPT], self._diary[:-_KEPT]
             return False
         return True
+
+    def _store(self) -> None:
+        try:
+            self._log.append(self._records)
+        except DataError:  # the name of a target or a session that no event can hold: the others must not wait for it
+            self._records = [made for made in self._records if _is_event(made)]
+            self._log.append(self._records)
+        self._records.clear()
 
     def _add(
         self,
@@ -105,3 +114,11 @@ class Outcomes:
         files.make_dir(folder)
         path = f"{folder}/{clock.local_day(clock.now_ns())}.jsonl"
         files.append(path, ("\n".join(self._diary) + "\n").encode("ascii"))
+
+
+def _is_event(made: dict[str, Any]) -> bool:
+    try:
+        event.check(made)
+    except DataError:
+        return False
+    return True

@@ -11,6 +11,7 @@ import time
 
 from tmux_orchestrator.delivery.acks import acknowledged_id
 from tmux_orchestrator.eventlog import follow, reader
+from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import errors, watch
 from tmux_orchestrator.ground.paths import Home
 
@@ -31,20 +32,21 @@ class Receipt:
         self.expected = 1
         self.codes: dict[str, int] = {}
         self.last: dict[str, str] = {}  # what each target was last said to be
-        self._needle = event_id.encode("ascii")
+        self._needle = short(event_id).encode("ascii")
 
     def take(self, line: bytes) -> None:
         """One line of the log."""
         if self._needle not in line or (event := reader.decode(line)) is None:
             return
-        if acknowledged_id(event) == self.event_id:
+        if acknowledged_id(event) in (self.event_id, short(self.event_id)):
             self.codes.update(dict.fromkeys(self.last, errors.OK))
             return
-        context = event["message"]["content"].get("context") or {}
+        context = event["message"]["content"]["context"]
         if event["message"]["type"] not in ("delivery", "rate_limited") or context.get("event") != self.event_id:
             return
         target, outcome, reason = (str(context.get(name) or "") for name in ("target", "outcome", "reason"))
-        self.expected = max(self.expected, int(context.get("targets") or 1))
+        targets = context.get("targets")
+        self.expected = max(self.expected, targets if isinstance(targets, int) else 1)
         self.last[target] = f"{outcome} {target}" + (f": {reason}" if reason else "")
         code = self._code(outcome, reason, bool(context.get("final")))
         if code is not None:

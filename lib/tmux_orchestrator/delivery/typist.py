@@ -40,10 +40,13 @@ class View:
         """Does the screen hold this text, however it is wrapped?"""
         return self.screen is not None and mark in "".join("".join(self.screen.text).split())
 
+    def drafts(self, mark: str) -> bool:
+        """Does the input box hold it?"""
+        return self.screen is not None and mark in "".join(self.screen.draft.split())
+
     def in_composer(self, mark: str) -> bool:
         """Is it (or a paste that hides it) still in the input box?"""
-        draft = "".join(self.screen.draft.split()) if self.screen is not None else ""
-        return mark in draft or "[Pasted" in draft
+        return self.drafts(mark) or (self.screen is not None and "[Pasted" in self.screen.draft)
 
 
 class Typist:
@@ -58,14 +61,17 @@ class Typist:
     def profile(self, agent: Agent) -> Profile:
         return self.profiles.get(agent.profile) or self.profiles[PLAIN]
 
-    def look(self, agents: list[Agent]) -> dict[str, View]:
-        """What can be typed to each, by the agent's key; the panes of a server are looked at in one go."""
+    def look(self, agents: list[Agent], closely: set[str]) -> dict[str, View]:
+        """What can be typed to each, by the agent's key; the panes of a server are looked at in one go.
+
+        Where there is no input box to see, the guard alone judges, except for the agents named in `closely`.
+        """
         views: dict[str, View] = {}
         by_socket: dict[str, list[Agent]] = {}
         for agent in agents:
             if not agent.alive():
                 views[agent.key] = View("agent_gone")
-            elif self.profile(agent).composer is None:
+            elif self.profile(agent).composer is None and agent.key not in closely:
                 views[agent.key] = View("", self._guard(agent, None))
             else:
                 by_socket.setdefault(agent.socket or self._default, []).append(agent)
@@ -119,14 +125,6 @@ class Typist:
             return "no_server"
         return _REASONS.get(answer, answer)
 
-    def seen(self, agent: Agent, mark: str) -> bool:
-        """Does the agent's pane show this text? A pane that cannot be looked at shows nothing."""
-        try:
-            shot = self._server(agent.socket or self._default).look([agent.pane]).get(agent.pane)
-        except UnavailableError:
-            return False
-        return shot is not None and mark in "".join("".join(screen.plain(shot.lines)).split())
-
     def panes(self) -> list[tmux.Pane]:
         """Every pane of the default server; none while there is no server."""
         try:
@@ -159,9 +157,8 @@ class Typist:
         not_before, _ = self._retry.get(socket, (0, 0))
         if clock.boot_ns() < not_before:
             raise UnavailableError("no tmux server")
-        server = tmux.Tmux(socket, keep=True)
+        server = self._servers[socket] = tmux.Tmux(socket, keep=True)
         server.server()
-        self._servers[socket] = server
         self._retry.pop(socket, None)
         return server
 
@@ -190,11 +187,14 @@ class Typist:
             (shot.pane.in_mode, "copy_mode"),
             (shot.pane.input_off, "input_off"),
             (shot.pane.synchronized, "synchronized"),
+            (agent.command and shot.pane.command != agent.command, "not_foreground"),
         ):
             if flag:
                 return View(reason)
         profile = self.profile(agent)
         seen = screen.classify(profile, shot.lines, (shot.pane.cursor_x, shot.pane.cursor_y))
+        if profile.composer is None:
+            return View("", self._guard(agent, None), seen)
         return View(_hold(profile, seen), self._guard(agent, shot), seen)
 
 

@@ -14,10 +14,7 @@ from __future__ import annotations
 import errno
 import os
 
-from tmux_orchestrator.eventlog import chosen
-from tmux_orchestrator.eventlog.chosen import MEMORY_NS as ID_MEMORY_NS
-from tmux_orchestrator.eventlog.chosen import forget as forget_ids
-from tmux_orchestrator.eventlog.days import DAY_NS, day_file, days, is_day, mark_step
+from tmux_orchestrator.eventlog.days import DAY_NS, ID_MEMORY_NS, day_file, days, is_day, mark_step
 from tmux_orchestrator.eventlog.event import MAX_LINE, Ids, build, check, is_id
 from tmux_orchestrator.ground import clock, fastjson, files
 from tmux_orchestrator.ground.clock import parse_stamp
@@ -33,9 +30,7 @@ if TYPE_CHECKING:
 
     Prepared = tuple[str | None, str]  # the id that the caller chose, and the line but for what the log stamps
 
-__all__ = [
-    "DAY_NS", "ID_MEMORY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "is_day", "parse_stamp", "prepare"
-]  # fmt: skip
+__all__ = ["DAY_NS", "ID_MEMORY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "is_day", "parse_stamp"]
 
 ABSORBED_NS = 2_000_000_000  # a clock that runs back by less than this is held still; more is a clock_step
 _RECORD, _NONE = 128, b"\n"
@@ -141,7 +136,7 @@ class Log:
     def _sync(self, marked: bool) -> None:
         try:
             if marked:
-                chosen.sync(self.home)
+                files.sync_dir(self.home.run + "/ids")  # before the event: then no power cut lets an id in twice
             os.fdatasync(self._fd)
         except OSError as error:  # never asked twice: the second time the kernel says yes to what it has dropped
             raise SystemFailure(
@@ -165,7 +160,7 @@ class Log:
         for wanted, rest in prepared:
             if wanted is None:
                 event_id = self._ids.make(now)
-            elif wanted in marks or chosen.is_stored(self.home, wanted, now, self.durable):
+            elif wanted in marks or _is_stored(self.home, wanted, now, self.durable):
                 ids.append(wanted)
                 continue
             else:
@@ -177,7 +172,7 @@ class Log:
         if lines:
             data = "".join(lines).encode("ascii")
             if marks:  # before the write: a crash in between leaves marks of nothing, which count for nothing
-                chosen.mark(self.home, marks, end.day, end.size, end.size + len(data))
+                _mark(self.home, marks, end.day, end.size, end.size + len(data))
             self._put(data, end, seq)
             end.seq, end.ns, end.size = seq, now, end.size + len(data)
             self._keep(lock_fd, end)
@@ -301,6 +296,28 @@ class Log:
             )
         )
         return f'{{"id": "{self._ids.make(now)}", "seq": {seq}, "timestamp": "{self._stamp(now)}", {rest}\n'
+
+
+# Ids that callers choose are seldom, and what handles them costs a start a tenth of a millisecond.
+
+
+def _is_stored(home: Home, wanted: str, now: int, durable: bool) -> bool:
+    from tmux_orchestrator.eventlog import chosen
+
+    return chosen.is_stored(home, wanted, now, durable)
+
+
+def _mark(home: Home, wanted: list[str], day: str, start: int, end: int) -> None:
+    from tmux_orchestrator.eventlog import chosen
+
+    chosen.mark(home, wanted, day, start, end)
+
+
+def forget_ids(home: Home, now_ns: int) -> int:
+    """Remove the marks that are older than an id is remembered; how many."""
+    from tmux_orchestrator.eventlog import chosen
+
+    return chosen.forget(home, now_ns)
 
 
 def last_stamp(fd: int, size: int) -> tuple[int, int] | None:

@@ -28,7 +28,6 @@ _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _WORD = _LOWER | frozenset("0123456789_-")
 _ID = _WORD | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.:")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 
 
 class Ids:
@@ -42,18 +41,18 @@ class Ids:
         self._count = bits & (1 << 29) - 1
         self._ms = -1
         self._head = ""
-        self._mine = _base32(bits >> 30, 5)
+        self._mine = _base32(bits >> 30, 10)
 
     def make(self, ns: int) -> str:
         ms = ns // 1_000_000
-        if ms != self._ms:
-            self._ms, self._head = ms, _base32(ms, 5) + self._mine
         self._count = n = self._count + 1 & (1 << 30) - 1
-        return self._head + _PAIRS[n >> 20] + _PAIRS[n >> 10 & 1023] + _PAIRS[n & 1023]
+        if ms != self._ms or n & 1023 < 2:
+            self._ms, self._head = ms, _base32(ms, 10) + self._mine + _base32(n >> 10, 4)
+        return self._head + _ALPHABET[n >> 5 & 31] + _ALPHABET[n & 31]
 
 
-def _base32(number: int, pairs: int) -> str:
-    return "".join(_PAIRS[number >> 10 * i & 1023] for i in range(pairs - 1, -1, -1))
+def _base32(number: int, digits: int) -> str:
+    return "".join([_ALPHABET[number >> 5 * i & 31] for i in range(digits - 1, -1, -1)])
 
 
 def short(event_id: str) -> str:
@@ -133,7 +132,7 @@ def shape(event: Any) -> dict[str, Any]:
         values = holder.get(name)
         if values is None:
             holder[name] = []
-        elif type(values) is not list or not all([type(value) is str for value in values]):
+        elif type(values) is not list or not all(type(value) is str for value in values):
             raise DataError(f"{name} is not a list of words: see docs/format.md")
     return event
 

@@ -1,9 +1,10 @@
 """Following the log from a place that is remembered: nothing is missed, nothing is skipped in silence.
 
-A `Place` is (day, inode, offset, last id). Reading goes on at the offset as long as the file is the one that was
-read before. If it was replaced or cut, the last id is looked for in what is there now; if even that is gone, the
-day is read again from its start (a reader may see an event twice, never not at all), and the jump is told.
-A day is done when a newer one has a file and one more look found nothing; writers never go back to it.
+A `Place` is (day, inode, offset, last id, last sequence number). Reading goes on at the offset as long as the file is
+the one that was read before. If it was replaced or cut, the last id is looked for in what is there now; if even that
+is gone, the day is read again from its start (a reader may see an event twice, never not at all), and it is told.
+A day is done when a newer one has a file and one more look found nothing; writers never go back to it. Where a clock
+was so wrong that days come out of order, the sequence says what of another day was read before.
 Notification is only a hint: whoever waits for changes also looks once a second.
 """
 
@@ -11,36 +12,39 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.eventlog.daylog import day_file, days
+from tmux_orchestrator.eventlog.days import day_file, days
+from tmux_orchestrator.eventlog.reader import BLOCK, LONGEST, DayFile, decode
 from tmux_orchestrator.ground import fastjson, files
+from tmux_orchestrator.ground.errors import DataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
-_CHUNK = 1 << 20
-
 
 class Place:
     """Up to where the log was read."""
 
-    __slots__ = ("day", "inode", "last_id", "offset")
+    __slots__ = ("day", "inode", "last_id", "last_seq", "offset")
 
-    def __init__(self, day: str = "", inode: int = 0, offset: int = 0, last_id: str = "") -> None:
-        self.day, self.inode, self.offset, self.last_id = day, inode, offset, last_id
+    def __init__(self, day: str = "", inode: int = 0, offset: int = 0, last_id: str = "", last_seq: int = 0) -> None:
+        self.day, self.inode, self.offset, self.last_id, self.last_seq = day, inode, offset, last_id, last_seq
 
     def to_list(self) -> list[str | int]:
-        return [self.day, self.inode, self.offset, self.last_id]
+        return [self.day, self.inode, self.offset, self.last_id, self.last_seq]
 
     def copy(self) -> Place:
-        return Place(self.day, self.inode, self.offset, self.last_id)
+        return Place(self.day, self.inode, self.offset, self.last_id, self.last_seq)
 
 
 def place_from(value: object) -> Place | None:
     """A place that was stored with `to_list`; None for anything else."""
-    if not isinstance(value, list) or [type(part) for part in value] != [str, int, int, str]:
+    if not isinstance(value, list) or [type(part) for part in value] not in _LISTS:
         return None
     return Place(*value)
+
+
+_LISTS = ([str, int, int, str], [str, int, int, str, int])
 
 
 def end_of_log(home: Home) -> Place:
@@ -48,38 +52,27 @@ def end_of_log(home: Home) -> Place:
     existing = days(home)
     if not existing:
         return Place()
-    day = existing[-1]
-    with open(os.open(day_file(home, day), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        end, offset = found.st_size, 0
-        while end > 0 and not offset:
-            start = max(0, end - 65536)
-            block = os.pread(file.fileno(), end - start, start)
-            offset = start + block.rfind(b"\n") + 1 if b"\n" in block else 0
-            end = start
-        line = _line_before(file.fileno(), offset)
-    return Place(day, found.st_ino, offset, id_of(line))
-
-
-def _line_before(fd: int, offset: int) -> bytes:
-    start, block = offset, b""
-    while start > 0 and b"\n" not in block[:-1]:
-        step = min(start, 65536)
-        start -= step
-        block = os.pread(fd, step, start) + block
-    return block[:-1].rsplit(b"\n", 1)[-1]
-
-
-def id_of(line: bytes) -> str:
-    """The id of a line; "" for damage."""
-    if line.startswith(b'{"id": "'):  # as we write it ourselves
-        end = line.find(b'"', 8)
-        return line[8:end].decode("ascii", "replace")
+    file = DayFile(day_file(home, existing[-1]))
     try:
-        event = fastjson.loads(line)
-        return str(event["id"])
-    except (ValueError, TypeError, KeyError):
-        return ""
+        place = Place(existing[-1], file.inode, file.end)
+        for line in file.backward(0, file.end, []):
+            place.last_id, place.last_seq = _name(line)
+            break
+        return place
+    finally:
+        file.close()
+
+
+def _name(line: bytes) -> tuple[str, int]:
+    """(id, sequence number) of a line; ("", 0) for damage."""
+    if line.startswith(b'{"id": "'):  # as we write it ourselves
+        quote = line.find(b'"', 8)
+        comma = line.find(b",", quote + 2)
+        number = line[quote + 10 : comma]
+        if line[quote : quote + 10] == b'", "seq": ' and number.isdigit():
+            return line[8:quote].decode("ascii", "replace"), int(number)
+    event = decode(line)
+    return (event["id"], event["seq"]) if event is not None else ("", 0)
 
 
 class Follower:
@@ -94,22 +87,23 @@ class Follower:
         self.jumps: list[str] = []
         self._fd = -1
 
-    def read(self, limit: int = _CHUNK) -> list[bytes]:
+    def read(self, limit: int = BLOCK) -> list[bytes]:
         """The next complete lines, about `limit` bytes of them; none when there is nothing new."""
         while True:
             if not self.place.day and not self._first_day():
                 return []
-            newer = self._newer_day()
             lines = self._read_day(limit)
-            if lines or newer is None:
+            if lines:
                 return lines
-            self._leave()
-            self.place = Place(newer)
+            day = self._next_day()
+            if day is None:
+                return []
+            lines = self._read_day(limit)  # what was written between that look and the beginning of the new day
+            if lines:
+                return lines
+            self._enter(day)
 
     def close(self) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -120,73 +114,106 @@ class Follower:
             self.place = Place(existing[0])
         return bool(existing)
 
-    def _newer_day(self) -> str | None:
-        return next((day for day in days(self.home) if day > self.place.day), None)
+    def _next_day(self) -> str | None:
+        """The day to go on with: the next one, or where the log went back to when a clock had been far ahead."""
+        existing, place = days(self.home), self.place
+        newer = next((day for day in existing if day > place.day), None)
+        if newer is None and existing and self._fd >= 0 and existing[-1] < place.day:
+            self.jumps.append(f"the clock was set back: going on in {existing[-1]}")
+            return existing[-1]
+        return newer
+
+    def _enter(self, day: str) -> None:
+        """Begin another day, behind what of it was read before. Without the day before, it may be another log."""
+        seq = self.place.last_seq if self._fd >= 0 else 0
+        self.close()
+        self.place = Place(day, 0, 0, self.place.last_id, self.place.last_seq)
+        try:
+            file = DayFile(day_file(self.home, day))
+        except FileNotFoundError:
+            return
+        try:
+            self.place.inode = file.inode
+            for line in file.forward(0, file.end, []):
+                if not 0 < _name(line)[1] <= seq:
+                    break
+                self.place.offset += len(line) + 1
+        finally:
+            file.close()
 
     def _open(self) -> bool:
         """Have the day's file open at the right place; False while there is none."""
-        path = day_file(self.home, self.place.day)
+        path, place = day_file(self.home, self.place.day), self.place
         try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            self._leave()
-            return False
-        if self._fd < 0 or os.fstat(self._fd).st_ino != found.st_ino:
-            self._leave()
-            try:
+            found = os.lstat(path)
+            if self._fd < 0 or found.st_ino != place.inode:
+                self.close()
                 self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return False
-            found = os.fstat(self._fd)
-        place = self.place
-        if not place.inode:
-            place.inode = found.st_ino
-        elif place.inode != found.st_ino or found.st_size < place.offset:
-            self._find_again(found.st_ino)
+                found = os.fstat(self._fd)
+            if not place.inode:
+                place.inode = found.st_ino
+            elif place.inode != found.st_ino or found.st_size < place.offset or not self._at_a_line():
+                self._find_again(found.st_ino)
+        except FileNotFoundError:
+            self.close()
+            return False
         return True
 
+    def _at_a_line(self) -> bool:
+        offset = self.place.offset
+        return not offset or os.pread(self._fd, 1, offset - 1) == b"\n"
+
     def _find_again(self, inode: int) -> None:
-        place = self.place
-        offset = 0
-        if place.last_id:
-            with open(self._fd, "rb", closefd=False) as file:
-                file.seek(0)
-                for line in file:
-                    offset += len(line)
-                    if id_of(line) == place.last_id:
-                        break
-                else:
-                    offset = 0
-        told = "found the last id again" if offset else "reading it from its start"
+        """Behind the last id, if it is there; in a file that was cut, behind what was read of it; else at the start."""
+        place, told = self.place, "reading it from its start"
+        file = DayFile(day_file(self.home, place.day))
+        offset = behind = read = 0
+        try:
+            for line in file.forward(0, file.end, []):
+                offset += len(line) + 1
+                last_id, seq = _name(line)
+                if last_id and last_id == place.last_id:
+                    behind, told = offset, "found the last id again"
+                elif not behind and 0 < seq <= place.last_seq:
+                    read = offset
+        finally:
+            file.close()
+        if not behind and read and inode == place.inode:
+            behind, told = read, "going on behind what was read of it"
         self.jumps.append(f"the file of {place.day} was replaced or cut: {told}")
-        place.inode, place.offset = inode, offset
+        place.inode, place.offset = inode, behind
 
     def _read_day(self, limit: int) -> list[bytes]:
         if not self._open():
             return []
         block = os.pread(self._fd, limit, self.place.offset)
         end = block.rfind(b"\n") + 1
-        while not end and len(block) == limit:  # one line longer than the limit
+        while not end and limit <= len(block) < LONGEST:  # one line longer than the limit
             limit *= 2
             block = os.pread(self._fd, limit, self.place.offset)
             end = block.rfind(b"\n") + 1
-        if not end:
+        if not end and len(block) < LONGEST:
             return []
-        lines = block[: end - 1].split(b"\n")
-        self.place.offset += end
-        self.place.last_id = id_of(lines[-1]) or self.place.last_id
+        lines = block[:end].removesuffix(b"\n").split(b"\n") if end else [block]
+        self.place.offset += end or len(block)
+        last_id, last_seq = _name(lines[-1])
+        if last_id:
+            self.place.last_id, self.place.last_seq = last_id, last_seq
         return lines
 
 
 def load_place(path: str) -> Place | None:
-    """A cursor file's place; None where there is none or it is damaged."""
-    data = files.read(path, 4096)
-    if data is None:
+    """A cursor file's place; None where there is none yet, or an empty file. Raises DataError for anything else."""
+    data = files.read(path)
+    if not data:
         return None
     try:
-        return place_from(fastjson.loads(data))
+        place = place_from(fastjson.loads(data))
     except ValueError:
-        return None
+        place = None
+    if place is None:
+        raise DataError(f"{path} is no cursor: name another file, or remove it to read everything again")
+    return place
 
 
 def save_place(path: str, place: Place) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.eventlog.days import DAY_NS, day_file, days, stepped
-from tmux_orchestrator.eventlog.event import render, shape
+from tmux_orchestrator.eventlog.event import MAX_LINE, render, shape
 from tmux_orchestrator.ground import clock, fastjson
 from tmux_orchestrator.ground.clock import parse_stamp
 from tmux_orchestrator.ground.errors import DataError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 LONGEST = 4 << 20  # bytes without a newline that are taken for a line; more is damage, and handed out in pieces
 _NEAR = 1 << 14
+_GROUP = 256
 
 
 class Query:
@@ -73,7 +74,7 @@ class Query:
     def wants(self, event: dict[str, Any]) -> bool:
         """Does the decoded event match?"""
         message = event["message"]
-        if self.ids and not any([_is_called(event["id"], wanted) for wanted in self.ids]):
+        if self.ids and not any(_is_called(event["id"], wanted) for wanted in self.ids):
             return False
         if self.types and message["type"] not in self.types:
             return False
@@ -130,7 +131,8 @@ class DayFile:
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.end = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        self.inode, self.end = found.st_ino, found.st_size
         while self.end > 0:
             start = max(0, self.end - _NEAR)
             newline = os.pread(self._fd, self.end - start, start).rfind(b"\n")
@@ -185,7 +187,7 @@ class DayFile:
                 begin = block.rfind(b"\n", at, hit) + 1 or at
                 at = find(b"\n", hit, end) + 1 or end
                 line = block[begin:at].removesuffix(b"\n")
-                if all([needle in line for needle in needles[1:]]):
+                if all(needle in line for needle in needles[1:]):
                     yield line
 
     def backward(self, floor: int, stop: int, needles: list[bytes]) -> Iterator[bytes]:
@@ -197,9 +199,10 @@ class DayFile:
             rfind, end = block.rfind, len(block)
             while (hit := rfind(needles[0], begin, end)) >= 0:
                 after = block.find(b"\n", hit, end)
+                after = end if after < 0 else after
                 end = max(rfind(b"\n", begin, hit) + 1, begin)
-                line = block[end : after if after >= 0 else len(block)]
-                if all([needle in line for needle in needles[1:]]):
+                line = block[end:after]
+                if all(needle in line for needle in needles[1:]):
                     yield line
 
     def at_or_after(self, ns: int) -> int:
@@ -258,7 +261,7 @@ def spans(home: Home, query: Query, backward: bool = False) -> Iterator[tuple[Da
             if query.since is not None and day not in broken:
                 start = file.at_or_after(query.since)
             if query.until is not None and day not in broken:
-                stop = min(stop, file.at_or_after(query.until))
+                stop = min(stop, file.at_or_after(query.until + 999))
             yield file, start, stop
         finally:
             file.close()
@@ -275,6 +278,31 @@ def search(home: Home, query: Query, backward: bool = False) -> Iterator[Pair]:
                 query.damaged += bool(line)
             elif query.wants(event):
                 yield line, event
+
+
+def whole(home: Home, query: Query) -> Iterator[list[bytes]]:
+    """The lines of a plain query, oldest first, in groups; not decoded but looked through for damage."""
+    for file, start, stop in spans(home, query):
+        for block, end in file.blocks(start, stop):
+            lines = block[:end].removesuffix(b"\n").split(b"\n")
+            for at in range(0, len(lines), _GROUP):
+                yield _without_damage(lines[at : at + _GROUP], query)
+
+
+def _is_named(event: object) -> bool:
+    return type(event) is dict and "id" in event and "timestamp" in event
+
+
+def _without_damage(lines: list[bytes], query: Query) -> list[bytes]:
+    try:
+        events = fastjson.loads(b"[%b]" % b",".join(lines), most=MAX_LINE * _GROUP)
+        if len(events) == len(lines) and all(map(_is_named, events)):
+            return lines
+    except ValueError:
+        pass
+    sound = [line for line in lines if decode(line) is not None]
+    query.damaged += sum(map(bool, lines)) - len(sound)
+    return sound
 
 
 def last(home: Home, query: Query, count: int) -> list[Pair]:

@@ -54,6 +54,12 @@ def local_day(ns: int) -> str:
     return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}"
 
 
+def local_time(ns: int) -> str:
+    """HH:MM:SS in the home's zone."""
+    t = time.localtime(ns // 1_000_000_000)
+    return f"{t[3]:02d}:{t[4]:02d}:{t[5]:02d}"
+
+
 def use_zone(zone: str) -> None:
     """Make `local_day` mean this zone ("" = the system's), whatever the caller's TZ says.
 

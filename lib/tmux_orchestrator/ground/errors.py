@@ -16,6 +16,8 @@ LATER = 75
 NOPERM = 77
 CONFIG = 78
 TIMEOUT = 124
+CANNOT_RUN = 126  # of a command that we were to run, as shells say it
+NOT_FOUND = 127
 
 
 class OrcError(Exception):

@@ -53,3 +53,10 @@ class Watch:
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
+
+
+def is_closed(fd: int) -> bool:
+    """Has whoever read from this pipe gone? Without asking, it shows only when there is something to write."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(told & (select.POLLERR | select.POLLHUP) for _, told in poll.poll(0))

@@ -11,12 +11,14 @@ from typing import Any
 
 from tmux_orchestrator.delivery.journal import Memory
 from tmux_orchestrator.eventlog import follow, reader
-from tmux_orchestrator.eventlog.daylog import DAY_NS, days
+from tmux_orchestrator.eventlog.days import DAY_NS, days
 from tmux_orchestrator.eventlog.event import RECORDS
 from tmux_orchestrator.ground import clock, fastjson, files, pidfile
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.insight import words
 
 _DECODED = 2000  # events beyond the place that are looked into one by one
+_LATE_S = 1.5  # so old may be what a broker says of itself
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ def read(home: Home) -> Backlog:
     else:
         place = follow.place_from(told.get("place"))
     _lag(home, found, place)
+    if found.pid and words.age_s(found.lag_since, clock.now_ns()) < _LATE_S:
+        found.lag_events, found.lag_addressed, found.lag_since = 0, 0, ""
     return found
 
 

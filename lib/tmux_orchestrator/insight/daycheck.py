@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tmux_orchestrator.eventlog import event
-from tmux_orchestrator.eventlog.daylog import ID_MEMORY_NS, day_file, days, parse_stamp
+from tmux_orchestrator.eventlog import event, reader
+from tmux_orchestrator.eventlog.chosen import MEMORY_NS
+from tmux_orchestrator.eventlog.days import day_file, days
 from tmux_orchestrator.ground import fastjson
+from tmux_orchestrator.ground.clock import parse_stamp
 from tmux_orchestrator.ground.errors import DataError, OrcError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
@@ -68,7 +70,8 @@ class Check:
                 line += 1
                 if not data.endswith(b"\n"):
                     self._torn(path, offset, line, data, newest)
-                elif data != b"\n":
+                    break  # what comes now is being written
+                if data != b"\n":
                     self._line(path, offset, line, data[:-1], day_ns)
                 offset += len(data)
             self.size += offset
@@ -81,9 +84,11 @@ class Check:
             return
         event_id, seq = told["id"], told["seq"]
         known = self._ids.get(event_id)
-        if known is not None and day_ns - known < ID_MEMORY_NS:
+        if known is not None and day_ns - known < MEMORY_NS:
             self.found.append(Finding("duplicate", path, offset, line, f"id {event_id} was there before"))
         self._ids[event_id] = day_ns
+        if not seq:
+            return  # somebody's own line: readers take it, the log did not number it
         if self._seq and seq <= self._seq:
             self.found.append(Finding("fall", path, offset, line, f"seq {seq} after {self._seq}"))
         elif self._seq and seq > self._seq + 1:
@@ -127,24 +132,25 @@ def damage(home: Home, most_bytes: int) -> list[Finding]:
 
 
 def decoded(line: bytes) -> tuple[dict[str, Any] | None, str]:
-    """The event of a line without its newline; else None, and what is wrong with it."""
-    if len(line) >= event.MAX_LINE:
-        return None, f"longer than {event.MAX_LINE} bytes"
+    """The event of a line, as every reader sees it; else None, and what is wrong with it."""
+    told = reader.decode(line)
+    if told is None:
+        return None, _why(line)
     try:
-        told = event.check(fastjson.loads(line))
-        event_id, seq = told.get("id"), told.get("seq")
         parse_stamp(told["timestamp"])
-    except ValueError as error:
-        return None, str(error)
-    except (KeyError, TypeError):
-        return None, "no timestamp"
-    except DataError as error:
-        return None, str(error).partition(":")[0]
-    if not (isinstance(event_id, str) and event.is_id(event_id)):
-        return None, "no id"
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
-        return None, "no seq"
+    except ValueError:
+        return None, f"{told['timestamp']!r} is no timestamp"
     return told, ""
+
+
+def _why(line: bytes) -> str:
+    try:
+        event.shape(fastjson.loads(line))
+    except ValueError:
+        return "not JSON"
+    except DataError as error:
+        return str(error).partition(": see ")[0]
+    return "it has no id, no timestamp, or another type of seq"
 
 
 def _is_torn(home: Home, path: str, end: int) -> bool:

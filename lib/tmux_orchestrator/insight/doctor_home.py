@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tmux_orchestrator.agents import profiles
-from tmux_orchestrator.eventlog.daylog import DAY_NS, day_file, is_day
+from tmux_orchestrator.eventlog.days import DAY_NS, day_file, is_day
 from tmux_orchestrator.ground import clock, components, config_compile, config_schema, files, pidfile, proc
 from tmux_orchestrator.ground.errors import ConfigError, NotPermitted, TryLater
 from tmux_orchestrator.ground.locks import Lock

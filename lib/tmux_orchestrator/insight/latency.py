@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tmux_orchestrator.eventlog import reader
-from tmux_orchestrator.eventlog.daylog import parse_stamp
 from tmux_orchestrator.eventlog.event import PRIORITIES
+from tmux_orchestrator.ground.clock import parse_stamp
 from tmux_orchestrator.ground.paths import Home
 
 # Milliseconds from the log into the pane.

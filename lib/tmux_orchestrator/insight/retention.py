@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from tmux_orchestrator.eventlog.daylog import DAY_NS, days, is_day
+from tmux_orchestrator.eventlog.days import DAY_NS, days, is_day
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.errors import SystemFailure
 from tmux_orchestrator.ground.paths import Home

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tmux_orchestrator.eventlog import reader
-from tmux_orchestrator.eventlog.daylog import parse_stamp
 from tmux_orchestrator.eventlog.event import PRIORITIES, RECORDS
+from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.insight import backlog, latency, words
 from tmux_orchestrator.insight.latency import TARGETS_MS
@@ -45,7 +45,6 @@ class Stats:
     tally: latency.Tally = field(default_factory=latency.Tally)
     published: Counter[str] = field(default_factory=Counter)
     logged: int = 0
-    damaged: int = 0
 
     @property
     def minutes(self) -> float:
@@ -53,22 +52,20 @@ class Stats:
 
     def take(self, line: bytes) -> None:
         """One line of the log."""
+        at = line.find(_PRIORITY) + len(_PRIORITY)
+        if at < len(_PRIORITY):
+            return  # damage: every event that the log stored has one
         self.logged += 1
         if any(kind in line for kind in _TOLD):
             event = reader.decode(line)
-            if event is None:
-                self.damaged += 1
-            elif _is_told(event):
+            if event is not None and event["message"]["type"] in latency.KINDS:
                 self.tally.take(event)
                 return
         if not any(needle in line for needle in (*_NOBODY, *_RECORDS)):
-            at = line.find(_PRIORITY) + len(_PRIORITY)
             self.published[line[at : line.find(b'"', at)].decode("ascii", "replace")] += 1
 
     def document(self) -> dict[str, Any]:
         """The fields that scripts read."""
-        from tmux_orchestrator.ground import clock
-
         outcomes = {name: self.tally.outcomes[name] for name in OUTCOMES}
         published = self.published.total()
         return {
@@ -94,31 +91,25 @@ class Stats:
         }
 
 
-def _is_told(event: dict[str, Any]) -> bool:
-    message = event.get("message")
-    return isinstance(message, dict) and message.get("type") in latency.KINDS
-
-
 def gather(home: Home, since_ns: int, until_ns: int) -> Stats:
     """Read the log of that time. Raises DataError, SystemFailure."""
     query = reader.Query()
     query.since = since_ns
     stats = Stats(since_ns, until_ns, backlog.read(home))
     first = None
-    for line in reader.lines(home, query):
-        if first is None:
-            first = _stamp(line)
-        stats.take(line)
-    if first is not None:
-        stats.since_ns = max(since_ns, first)
+    for file, start, stop in reader.spans(home, query):
+        for line in file.forward(start, stop, []):
+            first = first or _stamp(line)
+            stats.take(line)
+    stats.since_ns = max(since_ns, first or 0)
     return stats
 
 
 def _stamp(line: bytes) -> int | None:
-    event = reader.decode(line) or {}
+    event = reader.decode(line)
     try:
-        return parse_stamp(event["timestamp"])
-    except (KeyError, TypeError, ValueError):
+        return None if event is None else clock.parse_stamp(event["timestamp"])
+    except ValueError:
         return None
 
 

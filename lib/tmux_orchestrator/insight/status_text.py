@@ -82,15 +82,15 @@ def _agents(report: Report, now_ns: int, room: int, wrap: int) -> list[str]:
     order = [*_STATES, *sorted(set(states) - set(_STATES))]
     counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
     lines = [paint(words.count(len(report.agents), "agent"), "bold") + f": {counts}"]
+    details = {id(seen): text for seen in report.agents if (text := _detail(seen, report, now_ns))}
+    wide = max((len(named(seen)) for seen in report.agents if id(seen) in details), default=0)
     for state in order:
         those = [seen for seen in report.agents if seen.state == state]
-        detailed = [(seen, text) for seen in those if (text := _detail(seen, report, now_ns))]
-        wide = max((len(named(seen)) for seen, _ in detailed), default=0)
-        for seen, text in detailed:
-            line = clean(f"  {state:<12}  {named(seen):<{wide}}  {text}")
-            lines += [_coloured(part, state) for part in _with_command(line, _mend(report, seen), room)]
-        told = {id(seen) for seen, _ in detailed}
-        plain = " ".join(named(seen) for seen in those if id(seen) not in told)
+        for seen in those:
+            if id(seen) in details:
+                line = clean(f"  {state:<12}  {named(seen):<{wide}}  {details[id(seen)]}")
+                lines += [_coloured(part, state) for part in _with_command(line, _mend(report, seen), room)]
+        plain = " ".join(named(seen) for seen in those if id(seen) not in details)
         if plain:
             rows = textwrap.wrap(plain, max(20, wrap - 16), break_long_words=False, break_on_hyphens=False)
             lines += [_coloured(f"  {state:<12}  {rows[0]}", state), *(f"{'':16}{row}" for row in rows[1:])]

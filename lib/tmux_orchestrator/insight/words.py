@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from tmux_orchestrator.eventlog.daylog import parse_stamp
+from tmux_orchestrator.ground.clock import parse_stamp
 from tmux_orchestrator.ground.paths import CODE
 
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))

@@ -19,7 +19,7 @@ from tmux_orchestrator.ground.tmux.guard import (
 )
 from tmux_orchestrator.ground.tmux.jobs import Frame
 from tmux_orchestrator.ground.tmux.panes import Pane, Screenshot
-from tmux_orchestrator.ground.tmux.server import Tmux, find_socket, socket_args
+from tmux_orchestrator.ground.tmux.server import Tmux, find_socket, showing, socket_args
 from tmux_orchestrator.ground.tmux.words import TmuxError
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "Tmux",
     "TmuxError",
     "find_socket",
+    "showing",
     "socket_args",
 ]

@@ -155,22 +155,22 @@ def outcomes(reply: Reply | None, guard: Guard, word: str, count: int) -> list[s
 
 def reason(state: str, guard: Guard) -> str:
     """Why a pane in this state was refused; the most lasting reason first."""
-    fields = iter(state.split(" "))
-    next(fields)
-    pid, dead, mode, off, synchronized = [next(fields) for _ in range(5)]
-    cursor = (next(fields), next(fields)) if guard.cursor is not None else None
-    compiled, found = (next(fields), next(fields)) if guard.absent else ("1", "0")
-    nonce = next(fields)
+    fields = state.split(" ")
+    pid, dead, mode, off, synchronized = fields[1:6]
+    rest = fields[6:]
+    cursor = rest[:2] if guard.cursor is not None else []
+    compiled, found = rest[len(cursor) : len(cursor) + 2] if guard.absent else ("1", "0")
+    nonce, *command = rest[len(cursor) + (2 if guard.absent else 0) :]
     checks = [
         (pid != str(guard.pid) or nonce != guard.nonce, REPLACED),
         (dead != "0", DEAD),
         (mode != "0", COPY_MODE),
         (off != "0", INPUT_OFF),
         (synchronized != "0", SYNCHRONIZED),
-        (guard.command is not None and " ".join(fields) != guard.command, NOT_FOREGROUND),
+        (guard.command is not None and " ".join(command) != guard.command, NOT_FOREGROUND),
         (compiled != "1", BAD_CUE),
         (found != "0", DIALOG),
-        (guard.cursor is not None and cursor != tuple(map(str, guard.cursor)), MOVED),
+        (guard.cursor is not None and cursor != list(map(str, guard.cursor)), MOVED),
     ]
     # What no check explains is a program whose name holds a newline, or a nonce that holds a space.
     return next((name for wrong, name in checks if wrong), REPLACED if guard.command is None else NOT_FOREGROUND)

@@ -43,6 +43,13 @@ def find_socket(configured: str) -> str:
     return os.environ.get("ORC_TMUX_SOCKET", "") or configured
 
 
+def showing(socket: str, pane_id: str, inside: bool) -> list[str]:
+    """The command that shows a person this pane: `inside` the server in the client in use, else in a new one."""
+    at = ["-t", pane_id]
+    show = "switch-client" if inside else "attach-session"
+    return ["tmux", *socket_args(socket), "select-window", *at, ";", "select-pane", *at, ";", show, *at]
+
+
 def _surroundings(socket: str) -> tuple[list[str], dict[str, str]]:
     """The tmux command for this socket, and its environment.
 
@@ -229,7 +236,7 @@ class Tmux:
 
 def _answered(reply: Reply | None) -> Reply:
     if reply is None:
-        raise UnavailableError(f"tmux did not answer within {DEADLINE:g} s: look whether its server still runs")
+        raise UnavailableError("tmux did not answer in time: look whether its server still runs")
     return reply
 
 

@@ -1,0 +1,136 @@
+"""What became of what was typed: the screen shows that it was submitted, or time runs out.
+
+A typed frame is in flight until then, and its lane types nothing else. What an earlier life of the broker typed,
+or what tmux took without an answer, is unsettled: the screen is asked before it is typed again, with a mark that
+it is a repeat. Each message gets its end here, or awaits its acknowledgment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tmux_orchestrator.delivery.intake import Intake
+from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
+from tmux_orchestrator.delivery.ledger import Ledger
+from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, Item, Typing
+from tmux_orchestrator.delivery.typist import Typist, View
+from tmux_orchestrator.eventlog.event import short
+from tmux_orchestrator.ground import clock
+
+# When the submit key is pressed once more, while the input box still holds our text: a CLI that starts drops keys.
+_PRESS_AGAIN_NS = (300 * MS, 1000 * MS, 2500 * MS)
+_SUBMIT_AGAIN_NS = 50 * MS
+
+
+class Evidence:
+    """Looks after the flights and the unsettled messages of the lanes."""
+
+    def __init__(self, intake: Intake, ledger: Ledger, typist: Typist) -> None:
+        self.intake = intake
+        self.ledger = ledger
+        self.typist = typist
+
+    def _patience_ns(self) -> int:
+        return int(self.intake.settings.get("delivery.confirm_timeout") * 1e9)
+
+    def follow(self, one: Lane) -> None:
+        """Nobody will confirm what was typed into a process that is not registered any more."""
+        flight = one.flight
+        if flight is not None and (one.agent is None or one.agent.pid != flight.pid):
+            self.accept(one, flight, "typed", "agent_gone")
+
+    def submit(self, one: Lane, flight: Flight, now: int) -> None:
+        """The profile's pause is over: press the key."""
+        assert one.agent is not None
+        result = self.typist.submit(one.agent)
+        if result == "typed":
+            flight.submit_at, flight.typed_at = 0, now
+            one.next_evidence(now)
+        elif result == "agent_gone" or now - flight.typed_at > self._patience_ns():
+            flight.submit_at = 0
+            self.accept(one, flight, "typed", f"not_submitted: {result}")
+        else:
+            flight.submit_at = now + _SUBMIT_AGAIN_NS
+
+    def check(self, one: Lane, flight: Flight, view: View) -> None:
+        """Was it submitted? The text beyond the input box says so, or a box that held it and is empty again.
+
+        A box that is merely empty says nothing: a CLI that is starting shows one before it reads its input.
+        """
+        assert one.agent is not None
+        now = clock.boot_ns()
+        age = now - flight.typed_at
+        if view.reason == "agent_gone":
+            self.accept(one, flight, "typed", "agent_gone")
+            return
+        ours = view.in_composer(flight.mark)
+        flight.was_in_box |= ours
+        if view.screen is not None and not ours:
+            if view.shows(flight.mark) or (flight.tail and view.shows(flight.tail)):
+                self.accept(one, flight, "confirmed", "")
+                return
+            if flight.was_in_box and view.screen.composer == "empty":
+                self.accept(one, flight, "confirmed", "composer_empty")
+                return
+        if age > self._patience_ns():
+            self.accept(one, flight, "typed", "not_submitted" if ours else "unconfirmed")
+            return
+        presses = flight.presses
+        if ours and view.reason == "draft" and presses < len(_PRESS_AGAIN_NS) and age > _PRESS_AGAIN_NS[presses]:
+            flight.presses += 1
+            self.typist.submit(one.agent)
+        one.next_evidence(now)
+
+    def settle(self, one: Lane, view: View) -> None:
+        """Confirm what the screen shows, submit what stands in the input box, and type anew what was in doubt."""
+        waiting, one.unsettled = one.unsettled, []
+        for item in waiting:
+            owed = self.ledger.owed(item.id, one.key)
+            if owed is None:
+                continue  # acknowledged meanwhile
+            now = clock.boot_ns()
+            pid = one.agent.pid if one.agent is not None else 0
+            typing = Typing(MESSAGE, [item], len(item.all()), item.created_ns)
+            flight = Flight(typing, "", owed.attempt, NORMAL, now, pid, f"#{short(item.id)}")
+            if view.drafts(flight.mark):
+                if one.flight is None:
+                    flight.typed_at, one.flight = now, flight
+                    one.next_evidence(now)
+                else:
+                    one.unsettled.append(item)
+            elif view.shows(flight.mark):
+                self.accept(one, flight, "confirmed", "seen_later")
+            elif not owed.typed_ns:
+                self.ledger.ended(one.key, one.outbox.add(item, clock.now_ns()))
+            elif item.requires_ack:
+                self.intake.acks.typed(item, one.key, owed.typed_ns)
+            else:
+                self.accept(one, flight, "typed", view.reason if view.reason == "agent_gone" else "unconfirmed")
+
+    def accept(self, one: Lane, flight: Flight, outcome: str, reason: str) -> None:
+        """The flight is over: each message has its end, or awaits its acknowledgment."""
+        if one.flight is flight or one.flight is None:
+            one.flight, one.due_at = None, 0
+        if flight.typing.kind == LINE:
+            return
+        ends, wall = one.outbox.done(flight.typing), clock.now_ns()
+        if flight.typing.kind == DIGEST:
+            self.ledger.ended(one.key, ends)
+            return
+        for item in [end.item for end in ends]:
+            if self.ledger.owed(item.id, one.key) is None:
+                continue  # acknowledged meanwhile
+            if outcome == "confirmed" or reason:
+                self.tell(one, item, outcome, reason, flight, final=not item.requires_ack)
+            if item.requires_ack:
+                self.intake.acks.typed(item, one.key, wall)
+            else:
+                self.ledger.close(item.id, one.key)
+            if reason.startswith("not_submitted"):
+                self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: typed, but not submitted")
+
+    def tell(self, one: Lane, item: Item, outcome: str, reason: str, flight: Flight, **more: Any) -> None:
+        """Record a stage that was reached, with the milliseconds since the message was published or due."""
+        since = max(item.created_ns, item.not_before_ns or 0)
+        latency = round((clock.now_ns() - since) / 1e6, 2)
+        self.ledger.record(item.id, one.key, outcome, reason, attempt=flight.attempt, latency_ms=latency, **more)

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""The ten tests against real agent programs: Codex and Claude Code, and submission with Gemini CLI.
+
+usage: run.py [--only CLI,CLI] [--tests N,N]
+
+The CLIs are fetched from npm into ORC_AGENTS_DIR, or into a folder that is removed afterwards. Each runs in a tmux
+server, a home and a system of its own and talks to an endpoint on loopback, whose log says what was submitted.
+Prints, for each test, our figures beside those of eight existing tools; exit 1 when something does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]
+
+import clis  # noqa: E402
+import peers  # noqa: E402
+import trials  # noqa: E402
+from bed import Bed  # noqa: E402
+
+Trial = Callable[[Bed], trials.Outcome]
+
+TESTS: dict[int, tuple[str, Trial]] = {
+    1: ("idle: one and three lines, 10 each, whole and alone · command to model request", trials.idle),
+    2: ("busy: four messages in four seconds", trials.busy),
+    3: ("eight senders, five messages each", trials.crowd),
+    4: ("flood of 200 in ten seconds, the first minute", trials.flood),
+    5: ("agent killed, then a message with shell commands", trials.killed),
+    6: ("wrong and nearly right targets", trials.targets),
+    7: ("leading -, trailing ;, ESC[201~, 20 KB", trials.odd),
+    8: ("a permission dialog is open", trials.dialog),
+    9: ("somebody's half-typed draft", trials.draft),
+    10: ("the lightest command", trials.lightest),
+}
+GEMINI = (1, 2)  # submission only
+ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5)  # the flood has a system of its own, as its bucket is full afterwards
+TITLES = {"codex": "Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
+
+Results = dict[int, dict[str, trials.Outcome]]
+
+
+def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
+    """A trial that breaks off has failed; what the system looked like is told on stderr."""
+    try:
+        return trial(bed)
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.write(bed.story())
+        return trials.Outcome(False, f"broke off: {str(error).splitlines()[0][:80] if str(error) else error!r}")
+
+
+def run_on(folder: str, name: str, wanted: list[int], results: Results) -> None:
+    for config, numbers in (
+        (trials.OPEN, [n for n in ORDER if n in wanted]),
+        (trials.BOUNDED, [4] if 4 in wanted else []),
+    ):
+        if not numbers:
+            continue
+        with Bed(folder, name, config) as bed:
+            for number in numbers:
+                begin = time.monotonic()
+                outcome = attempt(TESTS[number][1], bed)
+                results.setdefault(number, {})[name] = outcome
+                took = time.monotonic() - begin
+                mark = "holds" if outcome.held else "FAILS"
+                print(f"{TITLES[name]:12} {number:2} {mark}  {outcome.figures}  ({took:.0f} s)", flush=True)
+
+
+def table(results: Results, versions: dict[str, str]) -> None:
+    print("\n" + " · ".join(f"{TITLES[name]} {version}" for name, version in versions.items()))
+    for number, (title, _) in TESTS.items():
+        ours = results.get(number, {})
+        if not ours:
+            continue
+        print(f"\n{number}. {title}")
+        for name, outcome in ours.items():
+            print(f"   {'holds' if outcome.held else 'FAILS'}  orc, {TITLES[name]:24} {outcome.figures}")
+        for peer, (codex, claude) in peers.FIGURES[number].items():
+            figures = codex if claude in ("", "the same", codex) else f"Codex {codex} | Claude Code {claude}"
+            print(f"          {peers.NAMES[peer]:29} {figures}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default="codex,claude,gemini", metavar="CLI,CLI")
+    parser.add_argument("--tests", default=",".join(map(str, TESTS)), metavar="N,N")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    names = [name for name in clis.PACKAGES if name in options.only.split(",")]
+    wanted = [int(number) for number in options.tests.split(",")]
+    kept = os.environ.get("ORC_AGENTS_DIR")
+    folder = kept or tempfile.mkdtemp(prefix="orc-agents-")
+    results: Results = {}
+    try:
+        clis.install(folder)
+        for name in names:
+            run_on(folder, name, [n for n in wanted if name != "gemini" or n in GEMINI], results)
+        table(results, {name: clis.version(folder, name) for name in names})
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    every = [outcome.held for those in results.values() for outcome in those.values()]
+    print(f"\n{sum(every)} of {len(every)} hold")
+    return 0 if all(every) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
