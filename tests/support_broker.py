@@ -217,6 +217,7 @@ class Desk:
 
     def again(self) -> Broker:
         self.crash()
+        self.clocks.pass_by(SECOND // 20)  # nothing starts in no time
         return self.start()
 
     # what became of it

@@ -16,6 +16,7 @@ from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.tmux import Guard, Tmux, TmuxError, find_socket, server, socket_args
 from tmux_orchestrator.ground.tmux.connection import Connection
 from tmux_orchestrator.ground.tmux.frames import Frames
+from tmux_orchestrator.ground.tmux.jobs import Frame, grouped
 from tmux_orchestrator.ground.tmux.words import Line
 
 SEED = 7
@@ -330,10 +331,33 @@ def test_an_exchange_out_of_step_is_not_believed(tmp_path: os.PathLike[str], for
             sys.stdin.readline()
             """)
         )
-    connection = Connection([sys.executable, "-I", "-S", program], dict(os.environ), str(tmp_path))
+    connection = Connection([sys.executable, "-I", "-S", program], str(tmp_path))
     assert connection.exchange([Line([["a"]], 1), Line([["b"]], 1)], 5.0) == [None, None]
     assert not connection.alive
     connection.close()
+
+
+def test_a_home_with_a_hostile_name_runs_nothing(private: Server) -> None:
+    canary = private.folder + "/canary"
+    private.env["CANARY"] = canary
+    folder = private.folder + "/it's #(touch $CANARY) $(touch $CANARY) #{pane_id} \"x; y"
+    recorder = Recorder(private)
+    with Tmux(private.socket, keep=True, run=folder) as tmux:
+        assert tmux.type(recorder.pane, Guard(recorder.pid, recorder.nonce), b"text") == "typed"
+        assert len(os.listdir(folder + "/typing")) == 1
+        private.tmux("run-shell", "true")
+        assert not os.path.exists(canary)
+        tmux.run("list-panes", "-a", "-F", "#(touch $CANARY)")
+        wait_until(lambda: os.path.exists(canary), what="the canary of an expanded format")
+    assert recorder.settled() == START + b"text" + END
+
+
+def test_texts_go_together_only_behind_one_guard() -> None:
+    guard, still = Guard(1, "a"), Guard(1, "a", cursor=(0, 0))
+    frames: list[Frame] = [("%1", guard, b"x", None) for _ in range(20)]
+    frames += [("%2", guard, b"x", None), *[("%2", still, b"x", None) for _ in range(3)]]
+    assert [len(group) for group in grouped(frames)] == [8, 8, 4, 1, 1, 1, 1]
+    assert [frame for group in grouped(frames) for frame in group] == frames
 
 
 def test_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from support_tmux import Recorder, Server, wait_until
 from tmux_orchestrator.ground.tmux import Tmux
+from tmux_orchestrator.ground.tmux.panes import opening
 
 CANARY = f"{tempfile.gettempdir()}/orc-canary-panes-{os.getppid()}"
 HOSTILE = [
@@ -117,6 +118,10 @@ def test_a_screen_that_imitates_everything(server: Server, tmux: Tmux) -> None:
     assert shots[recorder.pane].pane.pid == recorder.pid
     assert shots[other.pane].pane.pid == other.pid
     assert shots[other.pane].lines[0] == "ready"
+
+
+def test_the_word_that_opens_a_record_is_never_the_same() -> None:
+    assert len({opening() for _ in range(1000)}) == 1000
 
 
 def test_panes_that_are_gone_are_left_out(server: Server, tmux: Tmux) -> None:

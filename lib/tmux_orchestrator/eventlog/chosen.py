@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.eventlog.days import DAY_NS, ID_MEMORY_NS, day_file
+from tmux_orchestrator.eventlog.days import DAY_NS, day_file
 from tmux_orchestrator.ground import clock, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
+MEMORY_NS = 7 * DAY_NS
+
 
 def is_stored(home: Home, chosen: str, now_ns: int, durable: bool) -> bool:
     """Was an event with this id stored within seven days? With `durable` it is on disk when this returns True."""
     try:
         day, start, end = os.readlink(_mark(home, chosen)).split()
-        if now_ns - clock.parse_stamp(day + "T00:00:00Z") > ID_MEMORY_NS + DAY_NS:
+        if now_ns - clock.parse_stamp(day + "T00:00:00Z") > MEMORY_NS + DAY_NS:
             return False
         fd = os.open(day_file(home, day), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -56,7 +58,7 @@ def forget(home: Home, now_ns: int) -> int:
     gone = 0
     try:
         for entry in os.scandir(home.run + "/ids"):
-            if now_ns - entry.stat(follow_symlinks=False).st_mtime_ns > ID_MEMORY_NS + 2 * DAY_NS:
+            if now_ns - entry.stat(follow_symlinks=False).st_mtime_ns > MEMORY_NS + 2 * DAY_NS:
                 os.unlink(entry.path)
                 gone += 1
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 
-from tmux_orchestrator.eventlog.days import DAY_NS, ID_MEMORY_NS, day_file, days, is_day, mark_step
+from tmux_orchestrator.eventlog.days import DAY_NS, day_file, days, is_day, mark_step
 from tmux_orchestrator.eventlog.event import MAX_LINE, Ids, build, check, is_id
 from tmux_orchestrator.ground import clock, fastjson, files
 from tmux_orchestrator.ground.clock import parse_stamp
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Prepared = tuple[str | None, str]  # the id that the caller chose, and the line but for what the log stamps
 
-__all__ = ["DAY_NS", "ID_MEMORY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "is_day", "parse_stamp"]
+__all__ = ["DAY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "is_day", "parse_stamp"]
 
 ABSORBED_NS = 2_000_000_000  # a clock that runs back by less than this is held still; more is a clock_step
 _RECORD, _NONE = 128, b"\n"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
 DAY_NS = 86_400_000_000_000
-ID_MEMORY_NS = 7 * DAY_NS  # so long an id that a caller chose is not stored again
 _DIGITS = frozenset("0123456789")
 
 

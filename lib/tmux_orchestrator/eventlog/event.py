@@ -46,7 +46,7 @@ class Ids:
     def make(self, ns: int) -> str:
         ms = ns // 1_000_000
         self._count = n = self._count + 1 & (1 << 30) - 1
-        if ms != self._ms or n & 1023 < 2:
+        if ms != self._ms or not n & 1023:
             self._ms, self._head = ms, _base32(ms, 10) + self._mine + _base32(n >> 10, 4)
         return self._head + _ALPHABET[n >> 5 & 31] + _ALPHABET[n & 31]
 

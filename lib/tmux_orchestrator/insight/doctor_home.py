@@ -160,14 +160,17 @@ def log_lock(case: Case) -> Iterator[Finding]:
 
 
 def _holders(path: str) -> list[int]:
-    """The processes that hold a lock on the file, as the kernel says."""
-    inode, found = os.stat(path).st_ino, []
-    with open("/proc/locks", encoding="ascii") as file:
-        for line in file:
-            fields = line.split()
-            if len(fields) == 8 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
-                found.append(int(fields[4]))
-    return found
+    """The processes that hold a lock on the file: the kernel tells with the descriptor, whoever took it once."""
+    mark, found = f":{os.stat(path).st_ino} ", []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+                with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii", errors="replace") as file:
+                    if any("FLOCK" in line and mark in line for line in file):
+                        found.append(int(pid))
+        except OSError:
+            continue  # ended meanwhile, or another user's
+    return sorted(set(found))
 
 
 def pid_files(case: Case) -> Iterator[Finding]:

@@ -33,10 +33,10 @@ UNREADABLE = "/dev/null"
 class Connection:
     """A live client of the server. Raises UnavailableError, also when there is no server; it never starts one."""
 
-    def __init__(self, base: list[str], env: dict[str, str], folder: str, timeout: float = 5.0) -> None:
+    def __init__(self, base: list[str], folder: str, timeout: float = 5.0) -> None:
         self._frames = Frames()
         self._bodies = Bodies(folder)
-        self._client = self._attach([*base, "-C", *_ATTACH, *_INERT], env)
+        self._client = self._attach([*base, "-C", *_ATTACH, *_INERT])
         assert self._client.stdin is not None and self._client.stdout is not None
         self._in = self._client.stdin.fileno()
         self._out = self._client.stdout.fileno()
@@ -51,11 +51,11 @@ class Connection:
             raise UnavailableError(f"tmux would not be connected to ({said or 'no answer'}): look at tmux ls")
 
     @staticmethod
-    def _attach(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _attach(command: list[str]) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=env, bufsize=0, start_new_session=True
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
             )
         except OSError as error:
             raise UnavailableError(f"cannot run tmux: {error.strerror}: install tmux") from None

@@ -32,11 +32,10 @@ def _branches(line: Line) -> bool:
 
 
 class Plain:
-    """One server; `base` is the tmux command with the socket, `env` the environment to run it in."""
+    """One server; `base` is the tmux command with its socket."""
 
-    def __init__(self, base: list[str], env: dict[str, str]) -> None:
+    def __init__(self, base: list[str]) -> None:
         self._base = base
-        self._env = env
 
     def exchange(self, lines: list[Line], timeout: float) -> list[Reply | None]:
         """A reply for each line, in order; None for one that may have run but did not answer in time.
@@ -60,7 +59,7 @@ class Plain:
         words, count = self._chain(lines, mark)
         body = lines[0].texts[0][1] if lines[0].texts else b""
         try:
-            done = subprocess.run(words, input=body, env=self._env, capture_output=True, timeout=timeout, check=False)
+            done = subprocess.run(words, input=body, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             return [None] * count
         except OSError as error:

@@ -50,27 +50,17 @@ def showing(socket: str, pane_id: str, inside: bool) -> list[str]:
     return ["tmux", *socket_args(socket), "select-window", *at, ";", "select-pane", *at, ";", show, *at]
 
 
-def _surroundings(socket: str) -> tuple[list[str], dict[str, str]]:
-    """The tmux command for this socket, and its environment.
-
-    Being inside a pane must change nothing but the socket: TMUX is resolved here and taken away, since tmux refuses
-    to attach from within itself, and lets TMUX_PANE stand for a missing target.
-    """
-    env = {name: value for name, value in os.environ.items() if name not in ("TMUX", "TMUX_PANE")}
-    inside = os.environ.get("TMUX", "").split(",")[0]
-    return ["tmux", "-u", *socket_args(socket or inside)], env
-
-
 class Tmux:
     """The server on one socket. Every method raises UnavailableError when there is no server, and after `DEADLINE`
     seconds without an answer; a kept connection is made anew at the next call."""
 
     def __init__(self, socket: str, keep: bool = False, run: str = "") -> None:
         """`run` is the folder for texts on their way (the home's run folder by default)."""
-        base, self._env = _surroundings(socket)
-        self._starting = Plain(base, self._env)
-        self._base = [base[0], "-N", *base[1:]]
-        self._plain = Plain(self._base, self._env)
+        # -u: tmux shows UTF-8 whatever the locale of a daemon; -N: it never starts a server.
+        options = ["-u", *socket_args(socket)]
+        self._starting = Plain(["tmux", *options])
+        self._base = ["tmux", "-N", *options]
+        self._plain = Plain(self._base)
         self._keep = keep
         self._connection: Connection | None = None
         self._folder = f"{run or find_home().run}/typing" if keep else ""
@@ -214,7 +204,7 @@ class Tmux:
 
     def _connect(self) -> Connection:
         if not self.alive:
-            self._connection = Connection(self._base, self._env, self._folder, DEADLINE)
+            self._connection = Connection(self._base, self._folder, DEADLINE)
         assert self._connection is not None
         return self._connection
 
