@@ -5,6 +5,9 @@ PYTHON := .venv/bin/python
 SCRIPTS := orchestrator_manager.sh bin/tmux-orc .ci/run $(wildcard share/setup/*.sh share/demo/*.sh)
 PYTHONS := lib tests share
 CODE := $(DESTDIR)$(PREFIX)/lib/tmux-orchestrator
+# These two shells look a completion up by the name of the command.
+COMPLETION_BASH := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+COMPLETION_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/tmux_orchestrator/__init__.py)
 export PATH := $(CURDIR)/bin:$(CURDIR)/.venv/bin:$(CURDIR)/.tools/node_modules/.bin:$(PATH)
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
@@ -54,8 +57,8 @@ test-agents: dev ## the ten tests against real agent programs
 demo: setup ## a team in tmux: messages, a flood, a death; leaves nothing
 	share/demo/demo.sh
 
-man: ## format the manual pages once, to see that they are sound
-	@for page in man/*.[1-9]; do [ ! -e "$$page" ] || man -l --warnings "$$page" >/dev/null || exit 1; done
+man: setup ## write manual pages and completions from the usage texts
+	$(PYTHON) share/manual/make.py
 
 install: ## PREFIX=/usr/local DESTDIR=
 	umask 022; mkdir -p "$(CODE)" "$(DESTDIR)$(PREFIX)/bin"
@@ -65,8 +68,12 @@ install: ## PREFIX=/usr/local DESTDIR=
 	find "$(CODE)/.venv/bin" -type f -delete
 	for file in bin/orc-* bin/tmux-orc orchestrator_manager.sh; do \
 	  ln -sf "../lib/tmux-orchestrator/bin/$${file##*/}" "$(DESTDIR)$(PREFIX)/bin/$${file##*/}" || exit 1; done
-	for page in man/*.[1-9]; do [ ! -e "$$page" ] || \
+	for page in man/*.[1-9]; do \
 	  install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; done
+	install -D -m 644 share/completion/_orc "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_orc"
+	for file in bin/orc-* bin/tmux-orc orchestrator_manager.sh; do \
+	  install -D -m 644 share/completion/orc.bash "$(COMPLETION_BASH)/$${file##*/}" && \
+	  install -D -m 644 share/completion/orc.fish "$(COMPLETION_FISH)/$${file##*/}.fish" || exit 1; done
 
 dist: ## the last commit as an archive
 	mkdir -p dist

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,11 @@ from support_orc import BIN, HEADER, Agent, System
 from support_tmux import wait_until
 
 ENDPOINT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "endpoint.py")
+
+
+def body_of(text: str) -> str:
+    """A submitted text without our header; Claude Code ends all but the last of several prompts with a newline."""
+    return HEADER.sub("", text).removesuffix("\n")
 
 
 class Bed(System):
@@ -46,6 +52,9 @@ class Bed(System):
         self.cli = self._start()
         self._warm_up()
 
+    def __enter__(self) -> Bed:
+        return self
+
     def _start(self) -> Agent:
         os.chdir(self.project)
         try:
@@ -63,9 +72,26 @@ class Bed(System):
 
     def close(self) -> None:
         super().close()
+        self._end_rest()
         if self.endpoint.stdout is not None:
             self.endpoint.stdout.close()
+        wait_until(self._removed, what="the end of the scratch home")
+
+    def _removed(self) -> bool:
+        """Once whoever wrote into it has ended."""
         shutil.rmtree(self.home, ignore_errors=True)
+        return not os.path.exists(self.home)
+
+    def _end_rest(self) -> None:
+        """The CLIs leave daemons behind, which nothing ends: known by the scratch home that they were given."""
+        mark = b"HOME=" + self.home.encode()
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if name.isdigit() and mark in file.read().split(b"\0"):
+                        os.kill(int(name), signal.SIGKILL)
+            except (OSError, ValueError):
+                pass
 
     def until(self, state: str, seconds: float = 30.0) -> None:
         """Until the agent is in this state, as our own commands see it."""
@@ -87,12 +113,12 @@ class Bed(System):
 
     def bodies(self) -> list[str]:
         """The same without our headers; what has none is left out."""
-        return [HEADER.sub("", text) for text in self.history() if HEADER.match(text)]
+        return [body_of(text) for text in self.history() if HEADER.match(text)]
 
     def arrival(self, body: str) -> float | None:
         """When the model was first asked with this message, whole and as a prompt of its own."""
         for request in self.requests():
-            if any(HEADER.sub("", text) == body for text in request["prompts"]):
+            if any(body_of(text) == body for text in request["prompts"]):
                 return float(request["time"])
         return None
 

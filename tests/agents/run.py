@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,9 +41,10 @@ TESTS: dict[int, tuple[str, Trial]] = {
     8: ("a permission dialog is open", trials.dialog),
     9: ("somebody's half-typed draft", trials.draft),
     10: ("the lightest command", trials.lightest),
+    11: ("Gemini CLI: one and three lines, 10 each, whole and alone", trials.idle),
 }
-GEMINI = (1, 2)  # submission only
-ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5)  # the flood has a system of its own, as its bucket is full afterwards
+GEMINI = 11  # it joins what comes while it works into one prompt, so submission is what is tested
+ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5, GEMINI)  # the flood has a system of its own: its bucket is full afterwards
 TITLES = {"codex": "Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
 
 Results = dict[int, dict[str, trials.Outcome]]
@@ -52,17 +54,16 @@ def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
     """A trial that breaks off has failed; what the system looked like is told on stderr."""
     try:
         return trial(bed)
-    except Exception as error:
+    except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as error:
         traceback.print_exc()
-        sys.stderr.write(bed.story())
+        sys.stderr.write(bed.story()[-6000:])
         return trials.Outcome(False, f"broke off: {str(error).splitlines()[0][:80] if str(error) else error!r}")
 
 
 def run_on(folder: str, name: str, wanted: list[int], results: Results) -> None:
-    for config, numbers in (
-        (trials.OPEN, [n for n in ORDER if n in wanted]),
-        (trials.BOUNDED, [4] if 4 in wanted else []),
-    ):
+    open_bed = [number for number in ORDER if number in wanted]
+    bounded_bed = [number for number in wanted if number not in ORDER]
+    for config, numbers in ((trials.OPEN, open_bed), (trials.BOUNDED, bounded_bed)):
         if not numbers:
             continue
         with Bed(folder, name, config) as bed:
@@ -84,7 +85,7 @@ def table(results: Results, versions: dict[str, str]) -> None:
         print(f"\n{number}. {title}")
         for name, outcome in ours.items():
             print(f"   {'holds' if outcome.held else 'FAILS'}  orc, {TITLES[name]:24} {outcome.figures}")
-        for peer, (codex, claude) in peers.FIGURES[number].items():
+        for peer, (codex, claude) in peers.FIGURES.get(number, {}).items():
             figures = codex if claude in ("", "the same", codex) else f"Codex {codex} | Claude Code {claude}"
             print(f"          {peers.NAMES[peer]:29} {figures}")
 
@@ -106,7 +107,7 @@ def main() -> int:
     try:
         clis.install(folder)
         for name in names:
-            run_on(folder, name, [n for n in wanted if name != "gemini" or n in GEMINI], results)
+            run_on(folder, name, [number for number in wanted if (name == "gemini") == (number == GEMINI)], results)
         table(results, {name: clis.version(folder, name) for name in names})
     finally:
         if not kept:

@@ -25,7 +25,7 @@ FLOOD = 200
 PER_MINUTE = 10
 HOLD_NOTICE_S = 3
 
-OPEN = "monitoring: {max_messages_per_minute: 0}\ndelivery: {pair_per_minute: 0, hold_notice: %d}\n" % HOLD_NOTICE_S
+OPEN = f"monitoring: {{max_messages_per_minute: 0}}\ndelivery: {{pair_per_minute: 0, hold_notice: {HOLD_NOTICE_S}}}\n"
 BOUNDED = f"monitoring: {{max_messages_per_minute: {PER_MINUTE}}}\n"
 
 
@@ -132,17 +132,18 @@ def killed(bed: Bed) -> Outcome:
     """5: the agent is killed, and the next message holds shell commands."""
     canary = bed.project + "/canary"
     body = f"$(touch {canary})\ntouch {canary}"
+    before = len(bed.said(""))
     bed.cli.kill()
     command = [f"{BIN}/orc-publish", "-t", bed.name, "--wait", "--timeout", "10s", body]
     code = subprocess.run(command, env=bed.env, stdin=subprocess.DEVNULL, capture_output=True).returncode
-    said = [outcome for outcome in bed.said("") if outcome.startswith("failed")]
-    started = json.loads(bed.run("orc-agent", "restart", bed.name, "-o", "jsonl") or "{}")
-    bed.cli.pid = int(started.get("pid") or 0)
+    said = [outcome for outcome in bed.said("")[before:] if outcome.startswith("failed")]
+    bed.run("orc-agent", "restart", bed.name)
     arrived = bed.wait_arrival(body, 40)
     bed.until("idle")
     executed = os.path.exists(canary)
-    figures = f"{'executed' if executed else 'nothing executed'}, exit {code}, {said[0] if said else 'no outcome'}"
-    figures += ", delivered once back" if arrived else ", not delivered"
+    figures = "executed" if executed else "nothing executed"
+    figures += f", exit {code}, {said[0] if said else 'no outcome'}"
+    figures += ", delivered once it was back" if arrived else ", not delivered"
     return Outcome(not executed and code == 69 and said == ["failed: agent_gone"] and arrived, figures)
 
 
@@ -150,27 +151,17 @@ def targets(bed: Bed) -> Outcome:
     """6: targets that are wrong, and targets that tmux would complete to the agent."""
     before = len(bed.history()), bed.screen()
     cut = bed.name[:-1]
-    wrong = [
-        "nosuch:0",
-        f"{cut}",
-        f"tea:{bed.name}",
-        "tea:0",
-        "team:7",
-        f"team:{cut}",
-        "team:0.7",
-        "%99",
-        "=team:0",
-        ":",
-    ]
+    wrong = ["nosuch:0", cut, f"tea:{bed.name}", "tea:0", "team:7", f"team:{cut}", "team:0.7", "%99", "=team:0", ":"]
     refused, near = 0, False
     for target in wrong:
         command = [f"{BIN}/orc-publish", "-t", target, "--wait", "--timeout", "5s", f"to {target}"]
         done = subprocess.run(command, env=bed.env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         refused += done.returncode in (64, 69)
-        near = near or f"did you mean {bed.name}" in done.stderr or f"mean {bed.name}" in done.stderr
+        near = near or (target == cut and bed.name in done.stderr)
     typed = (len(bed.history()), bed.screen()) != before
-    figures = f"{refused} of {len(wrong)} refused, {'near names said' if near else 'no near name'}"
-    return Outcome(refused == len(wrong) and near and not typed, figures + (", something typed" if typed else ""))
+    figures = f"{refused} of {len(wrong)} refused, near names " + ("said" if near else "not said")
+    figures += ", something typed" if typed else ", nothing typed"
+    return Outcome(refused == len(wrong) and near and not typed, figures)
 
 
 def odd(bed: Bed) -> Outcome:
@@ -195,12 +186,9 @@ def odd(bed: Bed) -> Outcome:
     head = next((text for text in reversed(bed.history()) if HEADER.match(text)), "")
     pointer = "row 0 of a long text" in head and "orc-read" in head and len(head) < 4000
     whole = bed.run("orc-read", "--id", event, "-o", "body").rstrip("\n") == long.rstrip("\n")
-    figures = (
-        f"{intact} of {len(given)} intact or tamed, 20 KB {'as head and pointer' if pointer else 'not as a pointer'}"
-    )
-    return Outcome(
-        intact == len(given) and pointer and whole, figures + (", whole readable" if whole else ", not readable")
-    )
+    figures = f"{intact} of {len(given)} intact or tamed, 20 KB " + ("as head and pointer" if pointer else "not cut")
+    figures += ", whole readable" if whole else ", not readable"
+    return Outcome(intact == len(given) and pointer and whole, figures)
 
 
 def dialog(bed: Bed) -> Outcome:
@@ -218,10 +206,10 @@ def dialog(bed: Bed) -> Outcome:
     arrived = bed.wait_arrival("said during the dialog")
     bed.until("idle")
     kept = os.path.isdir(build)
-    figures = f"{'no key' if untouched else 'the screen changed'}, held: dialog, {'kept' if kept else 'deleted'}"
-    return Outcome(
-        untouched and kept and arrived, figures + (", delivered after the answer" if arrived else ", not delivered")
-    )
+    figures = "no key" if untouched else "the screen changed"
+    figures += ", held: dialog, folder " + ("kept" if kept else "deleted")
+    figures += ", delivered after the answer" if arrived else ", not delivered"
+    return Outcome(untouched and kept and arrived, figures)
 
 
 def draft(bed: Bed) -> Outcome:
@@ -242,10 +230,10 @@ def draft(bed: Bed) -> Outcome:
     arrived = bed.wait_arrival("said during the draft")
     sent = words in bed.history()
     bed.until("idle")
-    figures = f"{'untouched' if untouched and sent else 'changed'}, held: draft, {'sender told' if told else 'sender not told'}"
-    return Outcome(
-        untouched and sent and arrived and told, figures + (", delivered after it" if arrived else ", not delivered")
-    )
+    figures = "untouched" if untouched and sent else "changed"
+    figures += ", held: draft" + (", sender told" if told else ", sender not told")
+    figures += ", delivered after it" if arrived else ", not delivered"
+    return Outcome(untouched and sent and arrived and told, figures)
 
 
 def _told(bed: Bed) -> bool:

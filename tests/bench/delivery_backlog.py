@@ -9,11 +9,10 @@ import json
 import os
 import time
 
-from delivery_pane import Desk
-from delivery_tools import PATIENCE_S, UNBOUNDED, Receiver, Row, Samples, missed_by
+from bench.delivery_pane import Desk
+from bench.delivery_tools import PATIENCE_S, UNBOUNDED, Receiver, Row, Samples, missed_by
 from support_orc import System
 from support_tmux import wait_until
-
 from tmux_orchestrator.eventlog import event
 
 COUNT, GROUP, ROUNDS = 10_000, 500, 3

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 import libtmux
-from delivery_tools import PAUSE_S, UNBOUNDED, Receiver, Row, Samples, Syncs, against, timed, within
+
+from bench.delivery_tools import PAUSE_S, PYTHON, UNBOUNDED, Receiver, Row, Samples, Syncs, against, timed, within
 from support_orc import BIN, DEMO, System
 from support_tmux import wait_until
-
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground.paths import Home
@@ -23,7 +23,6 @@ from tmux_orchestrator.insight.latency import TARGETS_MS
 
 ROUNDS, SPAWNS, LOW, DEMO_ROUNDS = 150, 60, 24, 40
 _SOURCE = {"type": "human", "identifier": "bench", "session": None, "host": None, "verified": False}
-PYTHON = os.path.realpath(BIN + "/..") + "/.venv/bin/python"
 
 
 class Desk:
@@ -126,9 +125,9 @@ def _appended(desk: Desk) -> list[Row]:
     return [
         against("append → pane, plain", usual, "tmux process + 2 fdatasync", with_syncs, 1.0),
         against("append → pane, plain", usual, "libtmux send_keys", libtmux_keys),
-        within("append → pane, plain: p99", usual.quantile(0.99), "ms", 5.0, f"the peer's {with_syncs.quantile(0.99):.2f}"),
+        within("append → pane, plain: p99", usual.quantile(0.99), "ms", 5.0, f"beside {with_syncs.quantile(0.99):.2f}"),
         *[
-            within(f"append → pane, {name}: p95", ours[name].quantile(0.95), "ms", TARGETS_MS[name], str(ours[name]))
+            within(f"append → pane, {name}: p99", ours[name].quantile(0.99), "ms", TARGETS_MS[name], str(ours[name]))
             for name in ours
         ],
     ]
@@ -162,7 +161,8 @@ def _looked(system: System, desk: Desk) -> list[Row]:
         start = time.time_ns()
         way(word)
         wait_until(lambda: len(tui.prompts()) > count, what="the prompt")
-        return next(entry["time"] * 1e3 for entry in reversed(tui.entries()) if "prompt" in entry) - start / 1e6
+        prompt = next(entry for entry in reversed(tui.entries()) if "prompt" in entry)
+        return float(prompt["time"]) * 1e3 - start / 1e6
 
     def peer(word: str) -> None:
         desk.run(capture)

@@ -21,6 +21,7 @@ UNBOUNDED = """\
 monitoring: {max_messages_per_minute: 0}
 delivery: {critical_per_minute: 0, pair_per_minute: 0, queue_size: 20000, max_typed_bytes: 65536}
 """
+PYTHON = ROOT + "/.venv/bin/python"
 PATIENCE_S = 60.0
 PAUSE_S = 0.004  # between two samples: what the one before left to do is done
 

@@ -49,7 +49,7 @@ load ../helper
   file=$(orc-log path)
   sed -i -e 2d -e '$p' "$file"
   expect 65 orc-log check "$(date +%F)"
-  equals "$(sed 's/.*: \([a-z]*\): .*/\1/' <<<"$output" | xargs)" "gap duplicate fall"
+  equals "$(awk '{ print $6 }' <<<"$output" | xargs)" "gap: duplicate: fall:"
 }
 
 @test "rotate: old days go, today's and yesterday's stay, --dry-run touches nothing" {

@@ -28,7 +28,8 @@ from tmux_orchestrator.ground import paths, pidfile
 
 def main(argv):
     mode = os.environ.get("STAND_IN", "run")
-    print(f"broker: {mode} \x1b[31m", flush=True)
+    if mode != "quiet":
+        print(f"broker: {mode} \x1b[31m", flush=True)
     if mode == "die":
         print("no such luck", file=sys.stderr)
         return 74
@@ -96,6 +97,20 @@ ms() { date +%s%3N; }
   equals "$output" "broker         not running"
   expect 0 "$manager" stop broker
   equals "$output" "broker: not running"
+}
+
+@test "a crash that said nothing is seen too, also after a stop" {
+  export STAND_IN=quiet
+  for _ in 1 2; do
+    expect 0 "$manager" start
+    kill -9 "$(pid)"
+    eventually run_not_alive
+    expect 1 "$manager" status
+    contains "$output" "it ended by itself"
+    contains "$output" "INFO broker: started (pid $(pid))"
+    expect 0 "$manager" start
+    expect 0 "$manager" stop
+  done
 }
 
 run_not_alive() { ! "$tree/bin/orc-component" status broker; }

@@ -69,6 +69,17 @@ in_pane() { tm run-shell true && tm capture-pane -p -J -S - -t "$1" | grep -qF -
   [ ! -e "$ORC_HOME/registry/agents.json" ]
 }
 
+@test "a shell is no agent: it would run what is typed" {
+  for words in sh bash /bin/bash "bash -l" "bash --norc -i" "env A=1 sh" "sh -s x"; do
+    # shellcheck disable=SC2086 # several words
+    expect 64 orc-run pm --session team -- $words
+    one_line "$stderr"
+    contains "$stderr" "is a shell and would run what is typed into it"
+  done
+  run ! tm list-sessions
+  expect 0 orc-run pm --session team -- bash -c 'sleep 1000'
+}
+
 @test "several words in NAME, session or window are never a command" {
   for option in --session --window --role --group; do
     expect 64 orc-run pm --session team "$option" "#(touch $BATS_TEST_TMPDIR/canary)" -- sleep 1000

@@ -39,7 +39,7 @@ field() { jq -r "$1" <<<"$output"; }
   dead() { orc-status --json | jq -e '[.agents[].state] | index("dead")'; }
   eventually dead
   expect 0 orc-status
-  contains "$output" "2 agents: 1 dead, 1 unknown"
+  contains "$output" "2 agents: 1 dead, 1 starting"
   contains "$output" "orc-agent restart s:two"
 }
 
@@ -47,6 +47,7 @@ field() { jq -r "$1" <<<"$output"; }
   expect 124 timeout 3 orc-status --watch=0.2
   [ "$(grep -c "no agents yet" <<<"$output")" -ge 3 ]
   expect 124 timeout 1 orc-status --watch 0.2
+  mkdir -p "$ORC_HOME"
   echo "nonsense: 1" >"$ORC_HOME/orchestrator_config.yaml"
   expect 124 timeout 2 orc-status --watch=0.2
   contains "$output" "orc-status: orchestrator_config.yaml:1"
@@ -67,13 +68,17 @@ field() { jq -r "$1" <<<"$output"; }
   equals "$output" "broker down · 1 starting"
 }
 
-@test "inside tmux's status line" {
+@test "in the status line of a client" {
   run_agent dev
   orc-component start broker
   tm set -g status-interval 1
-  tm set -g status-right "$ROOT/bin/orc-status --tmux"
-  told() { tm display-message -p -t s: "#($ROOT/bin/orc-status --tmux)" | grep -q "1 \(starting\|unknown\)"; }
+  tm set -g status-right "#($ROOT/bin/orc-status --tmux)"
+  outer=$BATS_TEST_TMPDIR/outer # a server whose pane is the client's terminal
+  env -u TMUX tmux -S "$outer" -f /dev/null new-session -d -s client -x 100 -y 20 \
+    "env -u TMUX tmux -S '$ORC_TMUX_SOCKET' attach -t s"
+  told() { tmux -S "$outer" capture-pane -p -t client: | tail -1 | grep -q "1 \(starting\|unknown\)"; }
   eventually told
+  tmux -S "$outer" kill-server
 }
 
 @test "mistakes in its words" {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tmux_orchestrator import __version__
+from tmux_orchestrator.ground import errors
 from tmux_orchestrator.ground.paths import Home
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = sorted((ROOT / "bin").glob("orc-*"))
 COMMANDS = [stub.name for stub in STUBS]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 # Tested through the manager, whose helper it is.
 TESTS = {"orc-component": "manager.bats"}
 
@@ -92,3 +95,55 @@ def test_shell_front_ends_answer_too(command: str) -> None:
 
 def test_the_manager_stays_small() -> None:
     assert (ROOT / "orchestrator_manager.sh").read_text().count("\n") < 250
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "tmux-orc"])
+def test_each_command_has_its_page_its_completions_and_its_row(command: str) -> None:
+    assert (ROOT / f"man/{command}.1").read_text().startswith(".TH ")
+    for name in ("orc.bash", "_orc", "orc.fish"):
+        words = (ROOT / "share/completion" / name).read_text().split()
+        assert command in words or f"{command})" in words, name
+    assert f"\n| `{command}` | " in (ROOT / "README.md").read_text()
+
+
+def test_pages_and_rows_are_of_commands_that_exist() -> None:
+    names = {*COMMANDS, "tmux-orc"}
+    rows = re.findall(r"^\| `(\S+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(names)
+    assert {page.stem for page in (ROOT / "man").glob("*.1")} == names | {"orchestrator_manager.sh"}
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/format.md", "man/orc.7"])
+def test_exit_codes_are_told(path: str) -> None:
+    """Beside words: a number that stands for itself, such as 64, is nowhere else."""
+    text = (ROOT / path).read_text()
+    codes = {name: code for name, code in vars(errors).items() if name.isupper() and isinstance(code, int)}
+    assert len(codes) >= 11 and 2 not in codes.values()
+    missing = {name: code for name, code in codes.items() if not re.search(rf"(?<![\w.:-]){code}(?![\w.:%-])", text)}
+    assert missing == {}
+
+
+def test_exit_codes_are_known_to_one_module_alone() -> None:
+    numbers = {
+        str(code) for name, code in vars(errors).items() if name.isupper() and isinstance(code, int) and code > 1
+    }
+    for file in sorted((ROOT / "lib/tmux_orchestrator").rglob("*.py")):
+        if file.name != "errors.py":
+            told = re.search(rf"(?:return|code =|exit\() ?(?:{'|'.join(sorted(numbers))})\b", file.read_text())
+            assert told is None, f"{file.name}: {told and told.group()}"
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", *(f"docs/{file.name}" for file in DOCS)])
+def test_links_lead_somewhere(path: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / path).read_text()):
+        assert ((ROOT / path).parent / target).exists(), f"{path}: {target}"
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert (ROOT / "README.md").read_text().count("\n") < 150
+
+
+def test_make_alone_lists_its_targets() -> None:
+    listed = {line.split()[0] for line in call("make", "-s", "-C", str(ROOT)).stdout.splitlines()}
+    assert listed >= {"setup", "check", "test", "lint", "types", "bench", "proof", "man", "install", "dist", "clean"}
+    assert listed >= {"demo", "test-agents"}

@@ -48,6 +48,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
         for name in ("ORC_HOME", "ORC_TMUX_SOCKET"):
             monkeypatch.setenv(name, made.env[name])
         yield made
+        made.run("orc-component", "stop")
 
 
 def publish(home: Home, *bodies: str) -> str:
@@ -69,7 +70,6 @@ def test_a_sound_system_is_well(system: System) -> None:
     assert told["ok"] and told["checks"] == len(doctor.CHECKS)
     assert [one for one in told["findings"] if not one["note"]] == []
     assert "all is well" in system.run("orc-doctor")
-    system.run("orc-component", "stop")
 
 
 def test_what_is_wrong_is_a_line_each_and_fix_mends_what_is_safe(home: Home) -> None:
@@ -236,11 +236,11 @@ def test_a_real_memory_file_system() -> None:
 def test_inotify_instances_and_watches(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tmux_orchestrator.ground.watch import Watch
 
-    before = doctor_machine._inotify_used()
+    before = doctor_machine.inotify_of(os.getpid())
     (tmp_path / "second").mkdir()
     watches = [Watch([str(tmp_path), str(tmp_path / "second")]) for _ in range(3)]
-    instances, watched = doctor_machine._inotify_used()
-    assert instances - before[0] >= 3 or watched - before[1] >= 6, "others come and go meanwhile"
+    instances, watched = doctor_machine.inotify_of(os.getpid())
+    assert (instances - before[0], watched - before[1]) == (3, 6)
     limits = {"/proc/sys/fs/inotify/max_user_instances": 1, "/proc/sys/fs/inotify/max_user_watches": 1 << 40}
     monkeypatch.setattr(doctor_machine, "_number", limits.__getitem__)
     finding = one(home, doctor_machine.inotify)

@@ -64,6 +64,8 @@ def test_a_dangling_link_or_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemFailure):
         files.make_dir(f"{tmp_path}/file/below")
+    with pytest.raises(SystemFailure):
+        files.make_dir("/proc/none/below")  # says that what is above does not exist, for ever
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ def test_one_header_no_forbidden_character(body: str, priority: str, verified: b
     lines = typed.split("\n")
     assert is_header(lines[0]) and not any(is_header(line) for line in lines[1:])
     header, _, first = lines[0].partition("] ")
-    assert re.fullmatch(r"\[\S+( CRITICAL| HIGH PRIORITY)? from pm (✓|\?unverified) #7K2M9Q.*", header.replace("work:", ""))
+    assert re.fullmatch(
+        r"\[\S+( CRITICAL| HIGH PRIORITY)? from pm (✓|\?unverified) #7K2M9Q.*", header.replace("work:", "")
+    )
     assert not is_header(first)
 
 

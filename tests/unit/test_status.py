@@ -112,6 +112,29 @@ def test_states_holds_and_what_needs_a_person(system: System) -> None:
     wait_until(lambda: kinds(told(system)) == [("waiting", "team:pm")], what="the command mends it")
 
 
+def test_messages_for_names_that_nobody_has(system: System) -> None:
+    broker = system.broker()
+    for _ in range(2):
+        parked = system.publish("-t", "later", "--queue", "for later")
+    system.wait_outcome(parked, "held: not_registered")
+
+    def check() -> None:
+        (problem,) = [one for one in told(system)["problems"] if one["kind"] == "not_registered"]
+        assert problem["subject"] == "later" and problem["text"].startswith("2 messages for later")
+        assert problem["mend"] == "orc-run later -- COMMAND"
+        assert told(system)["broker"]["held"] == 2
+        assert "for later: 2 messages held: not_registered" in system.run("orc-status")
+
+    check()
+    broker.kill()
+    broker.wait()
+    check()
+    system.broker()
+    system.recorder("later")
+    wait_until(lambda: told(system)["problems"] == [], what="they are typed")
+    assert told(system)["broker"]["queued"] == 0
+
+
 def test_over_the_limit_is_told(system: System) -> None:
     system.configure("monitoring: {max_messages_per_minute: 2}\n")
     system.broker()
@@ -146,6 +169,8 @@ def test_a_broker_that_hangs_falls_behind(system: System, monkeypatch: pytest.Mo
     wait_until(lambda: told(system)["broker"]["lag_events"] == 0)
     broker.send_signal(signal.SIGSTOP)
     try:
+        Log(Home(system.root), durable=False).append([event.build("just now", dict(SOURCE))])
+        assert backlog.read(Home(system.root)).lag_events == 0, "it may be about to look"
         for number in range(3):
             system.publish("-t", "dev", f"late {number}")
         wait_until(lambda: told(system)["broker"]["lag_events"] >= 3, what="a lag that is older than the last word")
@@ -274,6 +299,14 @@ def test_a_command_is_never_cut() -> None:
     assert all(len(line) <= 60 for line in lines if mend not in line)
 
 
+def test_a_long_line_makes_room_for_its_command() -> None:
+    seen = Seen(agent("pm"), "waiting", "screen", screen=Screen("waiting", question="a long question " * 20))
+    problem = status.Problem("waiting", "team:pm", "", "orc-agent attach team:pm")
+    lines = status_text.render(report(seen, problems=(problem,)), NOW, 100)
+    (line,) = [line for line in lines if "a long question" in line]
+    assert line.endswith("→ orc-agent attach team:pm") and len(line) == 100
+
+
 def test_names_that_two_sessions_have_are_told_whole() -> None:
     those = [Seen(agent("pm", "web"), "idle", "screen"), Seen(agent("pm", "api"), "idle", "screen")]
     those.append(Seen(agent("dev", "api"), "idle", "screen"))
@@ -288,7 +321,8 @@ def test_what_agents_say_reaches_no_terminal_raw() -> None:
     text = "\n".join(status_text.render(report(seen, problems=(problem,), waiting=(Waiting(nasty, 1, nasty),)), NOW))
     assert text.isprintable() or set(text) - {c for c in text if c.isprintable()} == {"\n"}
     assert "\\x1b[31m" in text
-    assert "#" not in status_text.tmux_line(report(Seen(agent("pm"), "#(touch x)", "screen")))
+    those = [Seen(agent("pm", where), "dead", "screen") for where in ("#(touch x)", "b")]
+    assert status_text.tmux_line(report(*those)) == "2 dead ((touch x):pm, b:pm)", "tmux reads # as its own"
 
 
 def test_waiting_messages_are_told_with_their_agent_or_apart() -> None:
@@ -322,12 +356,17 @@ def test_the_pattern_that_fails_is_named() -> None:
     assert failed({}, ["nothing"] * 4) == "composer.prompt"
 
 
-def test_only_the_running_brokers_word_counts(home: Home) -> None:
-    files.replace(
-        home.run + "/broker.json", b'{"pid": 1, "targets": {}, "damaged": 9, "place": ["2026-11-20", 1, 2, ""]}'
-    )
+def test_only_the_running_brokers_word_counts(system: System) -> None:
+    home = Home(system.root)
+    broker = system.broker()
+    broker.send_signal(signal.SIGSTOP)  # lest it tells something new
+    told = b'{"pid": 1, "targets": {}, "damaged": 9, "place": ["2026-11-20", 1, 2, "", 0]}'
+    files.replace(home.run + "/broker.json", told)
     found = backlog.read(home)
-    assert (found.pid, found.damaged, found.lag_events) == (0, 0, 0)
+    assert (found.pid, found.damaged) == (broker.pid, 0)
+    broker.kill()
+    broker.wait()
+    assert backlog.read(home).pid == 0
 
 
 def test_the_lag_without_a_place_is_all_that_is_young(home: Home) -> None:
@@ -345,6 +384,7 @@ def test_a_damaged_journal_costs_only_the_damaged_lines(home: Home) -> None:
     files.replace(home.run + "/broker.journal", "\n".join(lines).encode())
     (waiting,) = backlog.read(home).waiting
     assert (waiting.target, waiting.queued, waiting.hold) == ("s:dev", 2, "draft")
+    assert backlog.read(home).held == 2
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ def test_our_session_lives_as_long_as_the_connection(private: Server) -> None:
     with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
         assert [pane.session for pane in tmux.panes()] == ["work"]
         assert sessions(private) == ["_orc", "work"]
+        assert private.tmux("show-options", "-v", "-t", "=_orc:", "destroy-unattached") == "off"
         with Tmux(private.socket, keep=True, run=private.folder + "/run") as other:
             assert len(other.panes()) == 1
         assert tmux.alive
@@ -230,6 +231,21 @@ def test_a_session_that_a_crash_left_is_used_again(private: Server) -> None:
         assert os.stat(f"{private.folder}/run/typing/{left}").st_mode & 0o777 == 0o600
     assert sessions(private) == ["work"]
     assert os.listdir(private.folder + "/run/typing") == []
+
+
+def test_a_crash_leaves_no_client(private: Server) -> None:
+    recorder = Recorder(private)
+    for _ in range(5):
+        before = len(recorder.recorded())
+        child = os.fork()
+        if child == 0:
+            tmux = Tmux(private.socket, keep=True, run=private.folder + "/run")
+            while True:
+                tmux.type_many([(recorder.pane, Guard(recorder.pid, recorder.nonce), b"text", "Enter")] * 64)
+        wait_until(lambda before=before: len(recorder.recorded()) > before + 5000)  # type: ignore[misc]
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    wait_until(lambda: private.tmux("list-clients") == "", what="the clients' end")
 
 
 def test_we_are_never_moved_to_a_session_of_somebody_else(private: Server) -> None:

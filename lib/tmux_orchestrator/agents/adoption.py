@@ -14,20 +14,13 @@ from typing import TYPE_CHECKING
 
 from tmux_orchestrator.agents import places, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.agents.shells import HIDE_SHELLS, SHELLS
 from tmux_orchestrator.ground import clock, proc
 from tmux_orchestrator.ground.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from tmux_orchestrator.agents.profiles import Profile
     from tmux_orchestrator.ground.tmux import Pane, Tmux
-
-# A shell would run what is typed; the others may have one behind them, which cannot be seen from here.
-_SHELLS = frozenset(
-    ("sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "tcsh", "csh", "nu", "xonsh", "busybox")
-)
-_HIDE_SHELLS = frozenset(
-    ("ssh", "mosh-client", "su", "sudo", "doas", "docker", "podman", "kubectl", "screen", "tmux", "script", "login")
-)
 
 
 def adopt(tmux: Tmux, pane: Pane, wanted: str | None, known: Mapping[str, Profile]) -> Agent:
@@ -70,7 +63,7 @@ def _judge(pane: Pane, wanted: str | None, known: Mapping[str, Profile]) -> tupl
         raise UnavailableError(f"nothing runs in {pane.id}: start an agent there, or with orc-run")
     argv = _argv(_foreground(pane.pid))
     program = os.path.basename(argv[0]).lstrip("-") if argv else pane.command
-    if not argv or {program, pane.command} & (_SHELLS | _HIDE_SHELLS):
+    if not argv or {program, pane.command} & (SHELLS | HIDE_SHELLS):
         raise UsageError(
             f"{program} is in the foreground of {pane.id}, no agent: start the agent CLI there, then adopt"
         )

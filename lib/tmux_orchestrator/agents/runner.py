@@ -16,7 +16,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tmux_orchestrator.agents import launch, places, registry, roster, windows
+from tmux_orchestrator.agents import launch, places, registry, roster, shells, windows
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import clock, proc
 from tmux_orchestrator.ground.errors import OrcError, SystemFailure, UnavailableError, UsageError
@@ -123,6 +123,8 @@ def check(plan: Plan) -> None:
     where = program if "/" not in program else os.path.join(plan.cwd, program)
     if not program or shutil.which(where, path=path) is None:
         raise UsageError(f"there is no program {program!r} on the PATH: install it, or correct the command")
+    if shells.takes_commands(plan.argv):
+        raise UsageError(f"{program} is a shell and would run what is typed into it: give the agent CLI itself")
 
 
 def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, plan: Plan | None) -> Agent:

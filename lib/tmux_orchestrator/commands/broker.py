@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from tmux_orchestrator.ground import clock, config, errors, options, paths, pidfile
 
 USAGE = """\
@@ -28,7 +30,8 @@ def main(argv: list[str]) -> int:
     clock.use_zone(settings.get("events.timezone"))
     if pidfile.claim(home, "broker", wait=given.standby) is None:
         pid = pidfile.running(home, "broker")
-        print(f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends")
+        told = f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends"
+        print(told, file=sys.stderr)
         return errors.NO
     from tmux_orchestrator.delivery.broker import Broker
 

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 
-from tmux_orchestrator.ground import components, config, errors, fastjson, options, output, paths, pidfile
+from tmux_orchestrator.eventlog import daylog, event
+from tmux_orchestrator.ground import clock, components, config, errors, fastjson, options, output, paths, pidfile
 
 USAGE = """\
 usage: orc-component start|stop|restart|status [COMPONENT...]
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
 
 def _start(home: paths.Home, names: list[str], given: options.Options) -> int:
     settings = config.load(home)
+    _begin_day(home, settings)
     code = errors.OK
     for name in names or components.wanted(settings):
         if not components.exists(name):
@@ -61,6 +63,16 @@ def _start(home: paths.Home, names: list[str], given: options.Options) -> int:
         else:
             print(f"{name}: {'started' if new else 'already running'} (pid {pid})", flush=True)
     return code
+
+
+def _begin_day(home: paths.Home, settings: config.Config) -> None:
+    """Today's file is there when start returns, so that `tail -f` finds it; at midnight the broker makes the next."""
+    clock.use_zone(settings.get("events.timezone"))
+    day = clock.local_day(clock.now_ns())
+    if day not in daylog.days(home):
+        source = daylog.daemon_source("manager")
+        begins = event.build(f"{day} begins", source, type="day_start", priority="low", context={"day": day})
+        daylog.Log(home).append([begins])
 
 
 def _stop(home: paths.Home, names: list[str], given: options.Options) -> int:

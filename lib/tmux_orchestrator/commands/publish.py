@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from tmux_orchestrator.agents import registry, sender
-from tmux_orchestrator.eventlog import daylog, event
+from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     Event = dict[str, Any]
@@ -67,7 +66,9 @@ def main(argv: list[str]) -> int:
     log = Log(home, durable=settings.get("events.durability") == "disk")
     if given.lines or given.jsonl:
         _refuse_single(given)
-        return _publish_stream(log, draft, _parser(given, agents), _origin(given.file))
+        from tmux_orchestrator.agents import stream
+
+        return stream.publish(log, _origin(given.file), stream.parser(given.jsonl, draft, agents, given.queue))
     made = draft(_body(given))
     if stage is None:
         print(log.append([made])[0])
@@ -223,16 +224,11 @@ def _origin(path: str | None) -> int:
         raise errors.UsageError(f"cannot read {path!r} ({error.strerror}): name a file that can be read") from None
 
 
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 1 << 16)
-    except OSError as error:
-        raise errors.UsageError(f"cannot read the message ({error.strerror}): name a file, or pipe it in") from None
-
-
 def _read_all(fd: int) -> bytes:
+    from tmux_orchestrator.agents.stream import read
+
     data = b""
-    while block := _read(fd):
+    while block := read(fd):
         data += block
         if len(data) > event.MAX_LINE:
             raise errors.DataError(f"the message is larger than {event.MAX_LINE // 1024} KiB: name the file instead")
@@ -248,83 +244,3 @@ def _body(given: options.Options) -> str:
     if not given.args and given.file is None and os.isatty(0):
         raise errors.UsageError("there is no message: give it as words, or pipe it in")
     return _utf8(_read_all(_origin(given.file)), "the message").removesuffix("\n")
-
-
-def _parser(given: options.Options, agents: list[registry.Agent]) -> Callable[[bytes, Callable[[str], Event]], Event]:
-    """How a line of a stream becomes an event. Raises DataError."""
-
-    def from_line(line: bytes, draft: Callable[[str], Event]) -> Event:
-        return draft(_utf8(line, "the line"))
-
-    def from_json(line: bytes, draft: Callable[[str], Event]) -> Event:
-        try:
-            found = fastjson.loads(line)
-        except ValueError as error:
-            raise errors.DataError(f"not JSON ({error}): write one event a line") from None
-        event.check(found)
-        blank = draft("-")
-        claimed, found["source"] = found["source"], dict(blank["source"])
-        if claimed.get("identifier") not in (None, found["source"]["identifier"]):
-            found["source"] |= {**claimed, "verified": False}
-        if not (found["to"]["targets"] or found["to"]["groups"]):
-            found["to"] = blank["to"]
-        else:
-            session, wanted = found["source"].get("session"), found["to"]["targets"]
-            found["to"]["targets"] = _targets(agents, wanted, session, given.queue)
-        return _filled(found, blank)
-
-    return from_json if given.jsonl else from_line
-
-
-def _filled(found: Event, blank: Event) -> Event:
-    """The event with every field that ours have; what it brings itself stays."""
-    for name, default in blank.items():
-        if isinstance(default, dict):
-            found[name] = _filled(found.get(name) or {}, default)
-        elif name not in found:
-            found[name] = default
-    return found
-
-
-def _groups(fd: int) -> Iterator[list[bytes]]:
-    """The lines of a stream in groups: what one read brought, so that a live pipe does not wait."""
-    kept = b""
-    while block := _read(fd):
-        kept += block
-        lines = kept.split(b"\n")
-        kept = lines.pop()
-        if len(kept) > 2 * event.MAX_LINE:  # a line that can only be refused is not collected for ever
-            kept = kept[: event.MAX_LINE + 1]
-        if lines:
-            yield lines
-    if kept:
-        yield [kept]
-
-
-def _publish_stream(
-    log: Log,
-    draft: Callable[[str], Event],
-    parse: Callable[[bytes, Callable[[str], Event]], Event],
-    fd: int,
-) -> int:
-    """Publish line after line, in order, a group at a time; a bad line is told and left out."""
-    code, number, first = errors.OK, 0, 1
-    for group in _groups(fd):
-        prepared = []
-        for line in group:
-            number += 1
-            if not line.strip():
-                continue
-            try:
-                prepared.append(daylog.prepare(parse(line, draft)))
-            except (errors.DataError, errors.UsageError) as error:
-                print(f"orc-publish: line {number}: {error}", file=sys.stderr)
-                code = errors.DATA
-        try:
-            ids = log.store(prepared) if prepared else []
-        except errors.OrcError as error:
-            raise type(error)(f"line {first} and what follows is not published: {error}") from None
-        if ids:
-            print("\n".join(ids), flush=True)
-        first = number + 1
-    return code

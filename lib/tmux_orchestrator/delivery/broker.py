@@ -18,14 +18,15 @@ from tmux_orchestrator.agents import adoption, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE
 from tmux_orchestrator.delivery.dispatch import Dispatcher
+from tmux_orchestrator.delivery.history import History
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal
-from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL, WINDOW_NS
+from tmux_orchestrator.delivery.lane import WINDOW_NS
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist
-from tmux_orchestrator.eventlog import daylog, follow, reader
-from tmux_orchestrator.eventlog.daylog import Log, parse_stamp
+from tmux_orchestrator.eventlog import daylog, follow
+from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, fastjson, files, tmux, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
 from tmux_orchestrator.ground.paths import Home
@@ -63,7 +64,9 @@ class Broker:
         self._problems: dict[str, int] = {}  # what was said, and until when it is not said again
         self._stopping = False
         self._watch = watch.Watch([home.events, home.registry])
-        self.follower = follow.Follower(home, self._first_place())
+        past = History(home, self.journal)
+        self.intake.delivered, self.intake.lately = past.delivered, past.lately
+        self.follower = follow.Follower(home, past.place)
 
     def run(self, once: bool = False) -> None:
         """Follow the log until a signal asks to stop."""
@@ -204,33 +207,6 @@ class Broker:
         daylog.forget_ids(self.home, clock.now_ns())
 
     # beginning and end
-
-    def _first_place(self) -> follow.Place:
-        """Where the journal stopped. Without a whole one: yesterday's beginning, less what the log says was typed."""
-        place = follow.place_from(self.journal.memory.place)
-        if place is not None and not self.journal.damaged:
-            return place
-        query = reader.Query()
-        query.since = self.started - 2 * daylog.DAY_NS
-        query.types = ["delivery"]
-        query.match = self._was_delivered
-        for _ in reader.search(self.home, query):
-            pass
-        first = clock.local_day(self.started - daylog.DAY_NS)
-        existing = [day for day in daylog.days(self.home) if day >= first]
-        return follow.Place(existing[0]) if existing else follow.Place()
-
-    def _was_delivered(self, event: dict[str, Any]) -> bool:
-        """Note what a record of the log says was typed or ended, and which windows it counts in."""
-        context = event["message"]["content"].get("context") or {}
-        outcome, target = context.get("outcome"), str(context.get("target"))
-        if outcome in ("held", "failed") and not context.get("final"):
-            return False
-        self.intake.delivered.add((str(context.get("event")), target))
-        if outcome in ("typed", "digested") and self.started - parse_stamp(event["timestamp"]) < WINDOW_NS:
-            kind = CRITICAL if context.get("priority") == "critical" else NORMAL
-            self.intake.lately.append((target, kind if outcome == "typed" else LINE))
-        return True
 
     def _signals(self) -> int:
         """A descriptor that becomes readable with a signal to stop."""

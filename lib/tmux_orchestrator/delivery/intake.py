@@ -40,7 +40,7 @@ class Intake:
         self.acks = Acks(1.0)
         self.directory = Directory([], {})
         self.damaged = 0
-        self.delivered: set[Key] = set()  # by an earlier life, when its journal is lost
+        self.delivered: set[Key] = set()  # by an earlier life, as the log says and the journal does not
         self.lately: list[Key] = []  # of these, what the last minute saw: target and kind of frame
         self._parked: dict[Key, Event] = {}  # --queue: by id and name, for names that nobody has yet
         self.configure(settings)
@@ -92,6 +92,8 @@ class Intake:
 
     def take(self, line: bytes, place: Place) -> None:
         """One line of the log, and where it stands."""
+        if self.ledger.outcomes.wrote(line):
+            return
         event = _checked(line)
         if event is None:
             self.damaged += bool(line.strip())
@@ -248,7 +250,9 @@ class Intake:
         self._remember(boot_id)
         for (event_id, target), owed in list(memory.owed.items()):
             event = self._read_again(event_id, owed)
-            if event is None:
+            if (event_id, target) in self.delivered:
+                self.ledger.close(event_id, target)
+            elif event is None:
                 self.ledger.record(event_id, target, "dead", "no longer in the log", final=True)
                 self.ledger.close(event_id, target)
             else:

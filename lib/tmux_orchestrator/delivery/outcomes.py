@@ -34,6 +34,11 @@ class Outcomes:
         self._failed: dict[str, tuple[int, list[str]]] = {}  # sender's key -> (since, lines)
         self._diary: list[str] = []
         self.problem = ""  # why the last `flush` failed
+        self._heads = tuple(_head(event.build("-", self._source, type=kind)) for kind in ("delivery", "rate_limited"))
+
+    def wrote(self, line: bytes) -> bool:
+        """Is this line of the log one of our own records? Said at a glance, as there are as many as messages."""
+        return line.startswith(self._heads, line.find(b'"source": ', 0, 256))
 
     def record(self, event_id: str, target: str, outcome: str, reason: str = "", **more: Any) -> None:
         """One `delivery` event. `more`: attempt, latency_ms, targets (how many the event has)."""
@@ -114,6 +119,11 @@ class Outcomes:
         files.make_dir(folder)
         path = f"{folder}/{clock.local_day(clock.now_ns())}.jsonl"
         files.append(path, ("\n".join(self._diary) + "\n").encode("ascii"))
+
+
+def _head(made: dict[str, Any]) -> bytes:
+    """How a line begins, behind what the log stamps, up to the type."""
+    return fastjson.dumps(made)[1:].partition(', "category"')[0].encode("ascii")
 
 
 def _is_event(made: dict[str, Any]) -> bool:

@@ -79,15 +79,16 @@ def wait(home: Home, place: follow.Place, event_id: str, stage: str, seconds: fl
     receipt = Receipt(event_id, stage)
     follower = follow.Follower(home, place)
     end = time.monotonic() + seconds
-    while not receipt.done():
-        lines = follower.read()
-        for line in lines:
-            receipt.take(line)
-        left = end - time.monotonic()
-        if left <= 0:
-            break
-        if not lines:
-            watcher.wait(left)
+    try:
+        while not receipt.done() and (left := end - time.monotonic()) > 0:
+            lines = follower.read()
+            for line in lines:
+                receipt.take(line)
+            if not lines:
+                watcher.wait(left)
+    finally:
+        follower.close()
+        watcher.close()
     code = receipt.code()
     if code != errors.OK:
         _explain(receipt, code)

@@ -8,6 +8,8 @@ The typist keeps no state but its connections; who waits for what is the lane's 
 
 from __future__ import annotations
 
+import os
+import termios
 from dataclasses import replace
 
 from tmux_orchestrator.agents import screen
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.tmux import Guard, Screenshot
 
 _BACKOFF_NS = (200_000_000, 5_000_000_000)
+_STARTING = 5.0  # seconds in which a program without an input box should have taken its terminal over
 
 
 class View:
@@ -71,6 +74,8 @@ class Typist:
         for agent in agents:
             if not agent.alive():
                 views[agent.key] = View("agent_gone")
+            elif self.profile(agent).composer is None and _is_starting(agent):
+                views[agent.key] = View("starting")
             elif self.profile(agent).composer is None and agent.key not in closely:
                 views[agent.key] = View("", self._guard(agent, None))
             else:
@@ -196,6 +201,27 @@ class Typist:
         if profile.composer is None:
             return View("", self._guard(agent, None), seen)
         return View(_hold(profile, seen), self._guard(agent, shot), seen)
+
+
+def _is_starting(agent: Agent) -> bool:
+    """Has it begun a moment ago, its terminal still as tmux made it? A full-screen program throws away what came
+    before it took the terminal over; one with an input box shows that."""
+    age = clock.boot_ns() / 1e9 - agent.pid_start / os.sysconf("SC_CLK_TCK")
+    return age < _STARTING and _reads_lines(agent.pid)
+
+
+def _reads_lines(pid: int) -> bool:
+    """Does the process's terminal edit lines, as it does until a program takes it over?"""
+    try:
+        terminal = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return bool(termios.tcgetattr(terminal)[3] & termios.ICANON)
+    except termios.error:
+        return False
+    finally:
+        os.close(terminal)
 
 
 _REASONS = {"gone": "agent_gone", "dead": "agent_gone", "replaced": "agent_gone"}

@@ -1,8 +1,9 @@
 """Following the log from a place that is remembered: nothing is missed, nothing is skipped in silence.
 
-A `Place` is (day, inode, offset, last id, last sequence number). Reading goes on at the offset as long as the file is
-the one that was read before. If it was replaced or cut, the last id is looked for in what is there now; if even that
-is gone, the day is read again from its start (a reader may see an event twice, never not at all), and it is told.
+A `Place` is (day, inode, offset, last id, its sequence number, where its line begins). Reading goes on at the offset as
+long as the file is the one that was read before and the last line stands where it stood. If it was replaced or cut,
+the last id is looked for in what is there now; if even that is gone, the day is read again from its start (a reader
+may see an event twice, never not at all), and it is told.
 A day is done when a newer one has a file and one more look found nothing; writers never go back to it. Where a clock
 was so wrong that days come out of order, the sequence says what of another day was read before.
 Notification is only a hint: whoever waits for changes also looks once a second.
@@ -22,29 +23,49 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
 
+_TYPES = [str, int, int, str, int, int]
+
+
 class Place:
     """Up to where the log was read."""
 
-    __slots__ = ("day", "inode", "last_id", "last_seq", "offset")
+    __slots__ = ("day", "inode", "last_at", "last_id", "last_seq", "offset")
 
-    def __init__(self, day: str = "", inode: int = 0, offset: int = 0, last_id: str = "", last_seq: int = 0) -> None:
-        self.day, self.inode, self.offset, self.last_id, self.last_seq = day, inode, offset, last_id, last_seq
+    def __init__(
+        self,
+        day: str = "",
+        inode: int = 0,
+        offset: int = 0,
+        last_id: str = "",
+        last_seq: int = 0,
+        last_at: int = -1,
+    ) -> None:
+        self.day, self.inode, self.offset = day, inode, offset
+        self.last_id, self.last_seq, self.last_at = last_id, last_seq, last_at
 
     def to_list(self) -> list[str | int]:
-        return [self.day, self.inode, self.offset, self.last_id, self.last_seq]
+        return [self.day, self.inode, self.offset, self.last_id, self.last_seq, self.last_at]
 
     def copy(self) -> Place:
-        return Place(self.day, self.inode, self.offset, self.last_id, self.last_seq)
+        return Place(self.day, self.inode, self.offset, self.last_id, self.last_seq, self.last_at)
+
+    def passed(self, line: bytes) -> None:
+        """The line that ends at the offset was read; damage leaves the last id as it is."""
+        last_id, seq = _name(line)
+        if last_id:
+            self.last_id, self.last_seq = last_id, seq
+            self.last_at = self.offset - len(line) - 1 if line.startswith(self.head()) else -1
+
+    def head(self) -> bytes:
+        """How the last line begins, if we wrote it."""
+        return f'{{"id": "{self.last_id}", "seq": {self.last_seq},'.encode("ascii", "replace")
 
 
 def place_from(value: object) -> Place | None:
     """A place that was stored with `to_list`; None for anything else."""
-    if not isinstance(value, list) or [type(part) for part in value] not in _LISTS:
+    if not isinstance(value, list) or len(value) < 4 or [type(part) for part in value] != _TYPES[: len(value)]:
         return None
     return Place(*value)
-
-
-_LISTS = ([str, int, int, str], [str, int, int, str, int])
 
 
 def end_of_log(home: Home) -> Place:
@@ -56,7 +77,7 @@ def end_of_log(home: Home) -> Place:
     try:
         place = Place(existing[-1], file.inode, file.end)
         for line in file.backward(0, file.end, []):
-            place.last_id, place.last_seq = _name(line)
+            place.passed(line)
             break
         return place
     finally:
@@ -152,16 +173,20 @@ class Follower:
                 found = os.fstat(self._fd)
             if not place.inode:
                 place.inode = found.st_ino
-            elif place.inode != found.st_ino or found.st_size < place.offset or not self._at_a_line():
+            elif place.inode != found.st_ino or found.st_size < place.offset or not self._stands():
                 self._find_again(found.st_ino)
         except FileNotFoundError:
             self.close()
             return False
         return True
 
-    def _at_a_line(self) -> bool:
-        offset = self.place.offset
-        return not offset or os.pread(self._fd, 1, offset - 1) == b"\n"
+    def _stands(self) -> bool:
+        """Is the last line where it was? A file that was cut may have grown beyond the offset since."""
+        place = self.place
+        if place.last_at < 0:
+            return True
+        head = place.head()
+        return os.pread(self._fd, len(head), place.last_at) == head
 
     def _find_again(self, inode: int) -> None:
         """Behind the last id, if it is there; in a file that was cut, behind what was read of it; else at the start."""
@@ -181,7 +206,7 @@ class Follower:
         if not behind and read and inode == place.inode:
             behind, told = read, "going on behind what was read of it"
         self.jumps.append(f"the file of {place.day} was replaced or cut: {told}")
-        place.inode, place.offset = inode, behind
+        place.inode, place.offset, place.last_at = inode, behind, -1
 
     def _read_day(self, limit: int) -> list[bytes]:
         if not self._open():
@@ -196,9 +221,7 @@ class Follower:
             return []
         lines = block[:end].removesuffix(b"\n").split(b"\n") if end else [block]
         self.place.offset += end or len(block)
-        last_id, last_seq = _name(lines[-1])
-        if last_id:
-            self.place.last_id, self.place.last_seq = last_id, last_seq
+        self.place.passed(lines[-1])
         return lines
 
 

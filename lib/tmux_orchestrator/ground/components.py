@@ -1,9 +1,9 @@
 """The long-lived parts of the system: which there are, which are wanted, starting, stopping and judging them.
 
 A component runs when it holds its pid file (see `pidfile`), whoever started it. What it prints is appended to
-`logs/<component>.out`; whoever stops one on purpose appends that too, so an ended component whose output does not
-end with that line crashed, and its last lines say how. Nothing here lives on after a start: a crash of the starter
-leaves the component running or not, as `status` tells.
+`logs/<component>.out`; whoever starts one, or stops one on purpose, appends that too, so an ended component whose
+output does not end with its stop crashed, and its last lines say how. Nothing here lives on after a start: a crash
+of the starter leaves the component running or not, as `status` tells.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def start(home: Home, name: str) -> tuple[int, bool]:
     end = time.monotonic() + _PATIENCE
     while child.poll() is None and time.monotonic() < end:
         pid = pidfile.running(home, name)
+        if pid == child.pid:
+            _note(home, name, f"INFO {name}: started (pid {pid})")
         if pid is not None:
             return pid, pid == child.pid
         time.sleep(0.005)
@@ -66,6 +68,7 @@ def start(home: Home, name: str) -> tuple[int, bool]:
     pid = pidfile.running(home, name)
     if pid is not None:  # another start won
         return pid, False
+    _note(home, name, f"ERROR {name}: ended at once with {child.returncode}")
     raise UnavailableError(f"{name} ended at once with {child.returncode}: see {home.out_file(name)}")
 
 
@@ -103,12 +106,17 @@ def stop(home: Home, name: str) -> bool:
     """End the component: SIGTERM, SIGKILL after 10 s. False when it did not run."""
     if not pidfile.stop(home, name):
         return False
+    _note(home, name, f"INFO {name}: {_STOPPED}")
+    return True
+
+
+def _note(home: Home, name: str, text: str) -> None:
+    """Add a line of ours to what the component prints."""
     out = _open_out(home, name)
     try:
-        files.write_all(out, f"{clock.stamp(clock.now_ns())} INFO {name}: {_STOPPED}\n".encode())
+        files.write_all(out, f"{clock.stamp(clock.now_ns())} {text}\n".encode())
     finally:
         os.close(out)
-    return True
 
 
 def since(home: Home, name: str) -> str:

@@ -19,15 +19,15 @@ def make_dir(path: str) -> None:
 
     Raises NotPermitted for somebody else's folder, SystemFailure when the system refuses.
     """
+    above = os.path.dirname(path)
     try:
+        if above != path and not os.path.lexists(above):
+            make_dir(above)
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)
-        sync_dir(os.path.dirname(path))
+        sync_dir(above)
     except FileExistsError:
         check_private(path)
-    except FileNotFoundError:
-        make_dir(os.path.dirname(path))
-        make_dir(path)
     except OSError as error:
         raise SystemFailure(f"cannot make {path} ({error.strerror}): {_ADVICE}") from None
 

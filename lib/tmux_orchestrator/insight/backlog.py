@@ -1,23 +1,28 @@
 """What waits to be typed, why, and how far the broker is behind the log.
 
 While a broker runs, it says so itself in logs/run/broker.json, at most a second late. While none runs, its journal
-says what it owes, and what the log holds beyond its place has not even been looked at. Read only.
+says what it owes, and what the log holds beyond its place has not even been looked at. What was sent to names that
+nobody has yet stands in the journal alone. Read only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmux_orchestrator.agents import registry
 from tmux_orchestrator.delivery.journal import Memory
 from tmux_orchestrator.eventlog import follow, reader
 from tmux_orchestrator.eventlog.days import DAY_NS, days
 from tmux_orchestrator.eventlog.event import RECORDS
 from tmux_orchestrator.ground import clock, fastjson, files, pidfile
+from tmux_orchestrator.ground.errors import DataError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.insight import words
 
 _DECODED = 2000  # events beyond the place that are looked into one by one
+NOBODY = "not_registered"
 _LATE_S = 1.5  # so old may be what a broker says of itself
 
 
@@ -61,17 +66,15 @@ class Backlog:
 
 
 def read(home: Home) -> Backlog:
-    """What waits now. Raises SystemFailure, DataError."""
+    """What waits now. Raises SystemFailure."""
     pid = pidfile.running(home, "broker") or 0
-    told = _told(home, pid)
-    found = Backlog(pid) if told is None else _live(pid, told)
-    place = None
+    told, memory = _told(home, pid), _journal(home)
     if told is None:
-        memory = _journal(home)
+        found, place = Backlog(pid), follow.place_from(memory.place)
         _owed(found, memory)
-        place = follow.place_from(memory.place)
     else:
-        place = follow.place_from(told.get("place"))
+        found, place = _live(pid, told), follow.place_from(told.get("place"))
+    _parked(home, found, memory)
     _lag(home, found, place)
     if found.pid and words.age_s(found.lag_since, clock.now_ns()) < _LATE_S:
         found.lag_events, found.lag_addressed, found.lag_since = 0, 0, ""
@@ -116,6 +119,23 @@ def _owed(found: Backlog, memory: Memory) -> None:
         one.queued += 1
         one.hold = next((reason for reason in reversed(owed.told) if reason != "late"), one.hold)
     found.waiting = list(by_target.values())
+
+
+def _parked(home: Home, found: Backlog, memory: Memory) -> None:
+    """What was sent with --queue to names that nobody has: the broker counts it for no pane."""
+    try:
+        known = {agent.key for agent in registry.load(home)}
+    except DataError:
+        return  # it cannot be told who is there
+    counts = Counter(target for (_, target), owed in memory.owed.items() if not owed.typed_ns)
+    for target, count in counts.items():
+        if target in known or target.rpartition(":")[2].startswith(("%", "pane-")):
+            continue
+        waiting = found.of(target)
+        if waiting is None:
+            found.waiting.append(Waiting(target, count, NOBODY))
+        elif not waiting.hold:
+            waiting.hold = NOBODY
 
 
 def _lag(home: Home, found: Backlog, place: follow.Place | None) -> None:

@@ -111,7 +111,7 @@ def mounted(mountinfo: str, folder: str) -> str:
 
 def inotify(case: Case) -> Iterator[Finding]:
     """Without an instance or a watch, followers only look once a second."""
-    instances, watches = _inotify_used()
+    instances, watches = (sum(used) for used in zip(*map(inotify_of, _pids()), strict=True))
     for name, used, better in (("instances", instances, 1024), ("watches", watches, 524_288)):
         limit = _number(f"/proc/sys/fs/inotify/max_user_{name}")
         if limit and used >= limit * _NEARLY:
@@ -120,22 +120,19 @@ def inotify(case: Case) -> Iterator[Finding]:
             yield Finding(text, f"{sudo}sysctl -w fs.inotify.max_user_{name}={max(better, 2 * limit)}")
 
 
-def _inotify_used() -> tuple[int, int]:
-    """How many instances and watches this user's processes have."""
-    instances = watches = 0
-    for pid in _pids():
-        folder = f"/proc/{pid}/fd"
-        try:
-            if os.stat(folder).st_uid != os.geteuid():
-                continue
-            mine = [fd for fd in os.listdir(folder) if _leads_to_inotify(f"{folder}/{fd}")]
-            instances += len(mine)
-            for fd in mine:
-                with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as file:
-                    watches += file.read().count("inotify wd:")
-        except OSError:
-            continue  # ended meanwhile
-    return instances, watches
+def inotify_of(pid: int) -> tuple[int, int]:
+    """How many instances and watches a process of this user has; none for another user's."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        if os.stat(folder).st_uid != os.geteuid():
+            return 0, 0
+        watches, mine = 0, [fd for fd in os.listdir(folder) if _leads_to_inotify(f"{folder}/{fd}")]
+        for fd in mine:
+            with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as file:
+                watches += file.read().count("inotify wd:")
+        return len(mine), watches
+    except OSError:
+        return 0, 0  # ended meanwhile
 
 
 def _leads_to_inotify(link: str) -> bool:

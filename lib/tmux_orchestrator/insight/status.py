@@ -166,7 +166,7 @@ def _of_holds(control: Control, report: Report) -> list[Problem]:
         seen, age = by_key.get(waiting.target), words.age_s(waiting.since, now)
         if waiting.hold == "no_composer" and seen is not None and age > _PUZZLED_S:
             found += _puzzled(control, seen, age)
-        elif waiting.hold == "not_registered":
+        elif waiting.hold == backlog.NOBODY:
             found.append(_unclaimed(waiting))
         elif age > patience and (seen is None or seen.state not in ("dead", "waiting", "limited")):
             found.append(_old(waiting, age))

@@ -4,15 +4,17 @@ Invariant: a reply belongs to the line that asked for it. Every exchange ends wi
 if that is not where it must be, nothing of the exchange is believed, and the connection is dropped. So is one that
 does not answer in time, and with it the texts that tmux has not read by then.
 
-A crash leaves the session, with nobody in it; whoever connects next takes it over. (Option destroy-unattached,
-which would end it, brings tmux 3.3a down when a stuck server loses one client and gets another.)
+A crash ends the client and leaves the session, with nobody in it; whoever connects next takes it over. (Option
+destroy-unattached, which would end it, brings tmux 3.3a down when a stuck server loses one client and gets another.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,8 +28,18 @@ from tmux_orchestrator.ground.tmux.words import Line, Reply, join
 # Its window shows nothing and reads nothing; a size of its own keeps it out of everybody's.
 _ATTACH = ["new-session", "-A", "-E", "-s", SESSION, "-x", "80", "-y", "24", "-f", "no-output,ignore-size"]
 _INERT = ["sleep", "infinity"]
+# Whatever the user's configuration says: see above.
+_STAY = ["set-option", "-t", f"={SESSION}:", "destroy-unattached", "off"]
 # Stands for a text that could not be written (disk full): tmux types nothing, and the text goes another way.
 UNREADABLE = "/dev/null"
+_prctl = ctypes.CDLL(None).prctl
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """In the client, before it is tmux. If we are killed while tmux writes to us, it never lets a living client go:
+    it waits for the words to be read. A dead one it clears away."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Connection:
@@ -36,7 +48,7 @@ class Connection:
     def __init__(self, base: list[str], folder: str, timeout: float = 5.0) -> None:
         self._frames = Frames()
         self._bodies = Bodies(folder)
-        self._client = self._attach([*base, "-C", *_ATTACH, *_INERT])
+        self._client = self._attach([*base, "-C", *_ATTACH, *_INERT, ";", *_STAY])
         assert self._client.stdin is not None and self._client.stdout is not None
         self._in = self._client.stdin.fileno()
         self._out = self._client.stdout.fileno()
@@ -55,7 +67,13 @@ class Connection:
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         except OSError as error:
             raise UnavailableError(f"cannot run tmux: {error.strerror}: install tmux") from None
@@ -151,11 +169,8 @@ class Connection:
             return
         self.alive = False
         self._bodies.drop()
+        self._client.kill()
+        self._client.wait()
         assert self._client.stdin is not None and self._client.stdout is not None
         self._client.stdin.close()
         self._client.stdout.close()
-        try:
-            self._client.wait(0.2)
-        except subprocess.TimeoutExpired:
-            self._client.kill()
-            self._client.wait()

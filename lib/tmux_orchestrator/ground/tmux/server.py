@@ -155,7 +155,10 @@ class Tmux:
         typed = [outcome for outcome in found if outcome == guards.TYPED]
         for frame in done.frames[len(typed) :]:
             again = job([frame], self._buffer, word)
-            typed += guards.outcomes(self._plain.exchange([again.line], DEADLINE)[0], again.guard, word, 1)
+            try:
+                typed += guards.outcomes(self._plain.exchange([again.line], DEADLINE)[0], again.guard, word, 1)
+            except UnavailableError:
+                typed.append(guards.NO_SERVER)
         return typed
 
     def press(self, pane_id: str, guard: Guard, keys: Sequence[str]) -> str:

@@ -1,0 +1,61 @@
+"""What the log says of deliveries, where the journal does not know it.
+
+A broker that dies between the two has told an end that its journal still owes; and a journal may be lost, or damaged.
+What the log says was delivered is not typed again. Without a whole journal the log is asked from yesterday on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tmux_orchestrator.delivery.journal import Journal
+from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL, WINDOW_NS
+from tmux_orchestrator.eventlog import daylog, follow, reader
+from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground.paths import Home
+
+Key = tuple[str, str]
+
+
+class History:
+    """`place`: where to read on. `delivered`: (event id, target). `lately`: (target, kind) of each frame that the
+    windows still count, when only the log remembers it."""
+
+    def __init__(self, home: Home, journal: Journal) -> None:
+        self.delivered: set[Key] = set()
+        self.lately: list[Key] = []
+        self._now = clock.now_ns()
+        place = follow.place_from(journal.memory.place)
+        self._lost = place is None or journal.damaged > 0
+        self.place = _yesterday(home, self._now) if place is None or self._lost else place
+        ahead = follow.Follower(home, self.place.copy())
+        while lines := ahead.read():
+            for line in lines:
+                if b'"delivery"' in line and (event := reader.decode(line)) is not None:
+                    self._take(event)
+        ahead.close()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """One event; a record of what was typed or has ended counts."""
+        context = event["message"]["content"].get("context")
+        if event["message"]["type"] != "delivery" or not isinstance(context, dict):
+            return
+        outcome, target = context.get("outcome"), str(context.get("target"))
+        if not context.get("final") and (outcome in ("held", "failed") or not self._lost):
+            return
+        self.delivered.add((str(context.get("event")), target))
+        if self._lost and outcome in ("typed", "digested") and self._is_late(event["timestamp"]):
+            kind = CRITICAL if context.get("priority") == "critical" else NORMAL
+            self.lately.append((target, kind if outcome == "typed" else LINE))
+
+    def _is_late(self, stamp: str) -> bool:
+        try:
+            return self._now - clock.parse_stamp(stamp) < WINDOW_NS
+        except ValueError:
+            return False
+
+
+def _yesterday(home: Home, now_ns: int) -> follow.Place:
+    first = clock.local_day(now_ns - daylog.DAY_NS)
+    existing = [day for day in daylog.days(home) if day >= first]
+    return follow.Place(existing[0]) if existing else follow.Place()

@@ -1,0 +1,39 @@
+# bash completion of these commands; made by `make man`
+_orc() {
+  local command=${COMP_WORDS[0]##*/} first=1 verbs='' options='' choice=''
+  if [ "$command" = tmux-orc ] && [ "$COMP_CWORD" -gt 1 ]; then
+    command=orc-${COMP_WORDS[1]} first=2
+  fi
+  case $command in
+    orc-ack) options='--from --help --note --version' ;;
+    orc-agent) verbs='adopt answer attach broadcast forget interrupt list pause peek rename restart resume send show stop wait' options='--dry-run --force --group --help --lines --name --profile --role --session --timeout --until --version' ;;
+    orc-broker) options='--help --once --standby --version' ;;
+    orc-component) verbs='clear-queues logs near restart start status stop' options='--dry-run --follow --help --version --yes' ;;
+    orc-config) verbs='check get init show' options='--help --json --version' ;;
+    orc-doctor) options='--fix --help --json --version' ;;
+    orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
+    orc-publish) options='--at --category --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
+    orc-ratelimit) options='--burst --cost --help --peek --rate --version --wait' ;;
+    orc-read) options='--cursor-file --filter --follow --from --group --help --id --json --output --priority --quiet --reverse --session --since --tag --tail --type --unread --until --version' ;;
+    orc-run) options='--group --help --profile --restart --role --session --version --window' ;;
+    orc-stats) options='--help --json --measure --since --version' ;;
+    orc-status) options='--format --help --json --tmux --version --watch' ;;
+    tmux-orc) verbs='ack agent broker config daemon doctor log monitor publish pubsub ratelimit read restart run stats status' options='--help --version' ;;
+    orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;
+  esac
+  case ${COMP_WORDS[COMP_CWORD - 1]} in
+    --cursor-file | --file) choice="" ;;
+    --to | --unread | -t) choice="$(orc-agent list -o name 2>/dev/null)" ;;
+    --profile) choice="aider claude codex demo gemini plain" ;;
+    --priority | -p) choice="critical high normal low" ;;
+    --format) choice="json text" ;;
+    --restart) choice="never crash always" ;;
+    *)
+      [ "$COMP_CWORD" -ne "$first" ] || choice=$verbs
+      [ "$command" != orc-agent ] || [ "$COMP_CWORD" -le "$first" ] || choice="$(orc-agent list -o name 2>/dev/null)"
+      choice="$choice $options"
+      ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$choice" -- "${COMP_WORDS[COMP_CWORD]}")
+}
+complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-log orc-publish orc-ratelimit orc-read orc-run orc-stats orc-status tmux-orc orchestrator_manager.sh

@@ -1,0 +1,132 @@
+"""Nothing that anybody publishes is ever executed: agents die around a delivery, and other programs sit in panes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from proof.delivery_rows import NO_BOUND, SEED, Row, an_event, outcomes, publish_all, row
+from support_orc import Agent, System
+from support_tmux import wait_until
+
+_SIDE_BY_SIDE = 8
+_SPREAD = 0.4  # seconds around the publication in which an agent dies
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV)
+# Programs that nobody registered, and what their screen shows when they wait for input.
+FOREIGN = {
+    "bash": (["env", "PS1=ready ", "bash", "--norc", "--noprofile", "-i"], "ready"),
+    "zsh": (["env", "PS1=ready ", "zsh", "-f", "-i"], "ready"),
+    "dash": (["env", "PS1=ready ", "dash", "-i"], "ready"),
+    "less": (["less", "/etc/services"], "services"),
+    "python": (["python3", "-i", "-q"], ">>>"),
+    "vim": (["vim", "-u", "NONE", "-n"], "~"),
+    "cat": (["sh", "-c", "echo ready; exec cat"], "ready"),
+    "password": (["bash", "-c", "read -s -p 'Password: ' word; echo; echo read; sleep 1000"], "Password:"),
+}
+
+
+def check(quick: bool) -> list[Row]:
+    return [killed_agents(16 if quick else 200), shell_instead_of_the_agent(), foreign_panes()]
+
+
+def body(canary: str) -> str:
+    """What a shell would run: in a substitution, as a line of its own, after a separator."""
+    return f"$(touch {canary}) `touch {canary}` ; touch {canary}\ntouch {canary}\n"
+
+
+def killed_agents(count: int) -> Row:
+    """Each agent gets a message and its death within the same moment, in either order."""
+    chance = random.Random(SEED)
+    kinds: dict[str, int] = {}
+    with System(NO_BOUND) as system:
+        canary = system.root + "/CANARY"
+        system.broker()
+        for first in range(0, count, _SIDE_BY_SIDE):
+            names = [f"a{number}" for number in range(first, min(count, first + _SIDE_BY_SIDE))]
+            agents = [chance.choice((system.demo, system.recorder))(name) for name in names]
+            deaths = [threading.Thread(target=_death(agent, chance)) for agent in agents]
+            for death in deaths:
+                death.start()
+            ids = publish_all(system, [an_event(name, body(canary)) for name in names])
+            for death in deaths:
+                death.join()
+            wait_until(lambda ids=ids: all(map(outcomes(system).get, ids)), 30, "an outcome of each")  # type: ignore[misc]
+            for event_id in ids:
+                last = outcomes(system)[event_id][-1]
+                kinds[last["outcome"]] = kinds.get(last["outcome"], 0) + 1
+            for agent in agents:
+                system.run("orc-agent", "forget", agent.name)
+                system.server.tmux("kill-pane", "-t", agent.pane, check=False)
+        problem = "a canary was executed" if os.path.exists(canary) else ""
+    return row(
+        "agents killed around a delivery, canaries executed", count, problem, f"0, outcomes {kinds}, seed {SEED}"
+    )
+
+
+def _death(agent: Agent, chance: random.Random) -> Callable[[], None]:
+    """Ends the agent, one way or another, at a moment drawn by lot."""
+    how, delay = chance.choice(_SIGNALS), chance.random() * _SPREAD
+    handle = os.pidfd_open(agent.pid)
+
+    def die() -> None:
+        time.sleep(delay)
+        try:
+            signal.pidfd_send_signal(handle, how)
+            wait_until(lambda: agent.system.server.show(agent.pane, "#{pane_dead}") == "1", 3)
+        except (AssertionError, ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)  # one that ignores what was asked politely
+        finally:
+            os.close(handle)
+
+    return die
+
+
+def shell_instead_of_the_agent() -> Row:
+    """Somebody starts a shell in the dead agent's own pane: same id, same nonce, another process."""
+    with System() as system:
+        canary = system.root + "/CANARY"
+        system.broker()
+        agents = [system.demo("demo"), system.recorder("plain")]
+        screens = []
+        for agent in agents:
+            agent.kill()
+            system.server.tmux("respawn-pane", "-k", "-t", agent.pane, "env PS1=ready bash --norc --noprofile -i")
+            wait_until(lambda agent=agent: "ready" in agent.screen(), what="the shell")  # type: ignore[misc]
+            screens.append(agent.screen())
+        ids = publish_all(system, [an_event(agent.name, body(canary)) for agent in agents])
+        for event_id in ids:
+            system.wait_outcome(event_id, "failed: agent_gone")
+        changed = [agent.name for agent, screen in zip(agents, screens, strict=True) if agent.screen() != screen]
+        problem = f"typed into the shell of {changed}" if changed or os.path.exists(canary) else ""
+    return row("a shell in the agent's pane, bytes typed", len(agents), problem, "0")
+
+
+def foreign_panes() -> Row:
+    """Addressed by window and by pane id: refused, and the screen stays as it is."""
+    there = {
+        name: what
+        for name, what in FOREIGN.items()
+        if name == "password" or shutil.which(name.replace("python", "python3"))
+    }
+    with System() as system:
+        canary = system.root + "/CANARY"
+        system.broker()
+        problems, count = [], 0
+        for name, (argv, ready) in there.items():
+            pane, _ = system.server.start(argv, session=name)
+            wait_until(lambda pane=pane, ready=ready: ready in system.server.screen(pane), what=name)  # type: ignore[misc]
+            before = system.server.screen(pane)
+            ids = publish_all(system, [an_event(target, body(canary)) for target in (f"{name}:0", f"{name}:0.0", pane)])
+            for event_id in ids:
+                system.wait_outcome(event_id, "failed: not_an_agent")
+            count += len(ids)
+            if system.server.screen(pane) != before or os.path.exists(canary):
+                problems.append(name)
+    return row(
+        "messages to panes that orc-run did not start", count, ", ".join(problems), f"refused: {', '.join(there)}"
+    )

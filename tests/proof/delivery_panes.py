@@ -1,0 +1,207 @@
+"""Each state of a pane in which typing would go wrong: held, with its reason, nothing typed anywhere, and delivered
+by itself afterwards. And tmux's server away, late, killed in the middle, or another one with the same pane ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from proof.delivery_rows import NO_BOUND, Row, is_over, outcomes, row
+from support_orc import Agent, System
+from support_tmux import wait_until
+
+
+class State(NamedTuple):
+    """How a pane gets into it, why it is held ("" where it need not be), and how it gets out."""
+
+    enter: Callable[[Agent], object]
+    reason: str
+    leave: Callable[[Agent], object]
+
+
+def _tmux(*words: str) -> Callable[[Agent], object]:
+    """A tmux command on the agent's pane, which `PANE` stands for."""
+    return lambda agent: agent.system.server.tmux(*[agent.pane if word == "PANE" else word for word in words])
+
+
+def _keys(*keys: str) -> Callable[[Agent], object]:
+    return lambda agent: agent.keys(*keys)
+
+
+def _dialog(agent: Agent) -> None:
+    agent.keys("[[tool:rm -rf build]] clean", "Enter")
+    wait_until(lambda: "Yes" in agent.screen(), what="the dialog")
+
+
+def _draft(agent: Agent) -> None:
+    agent.keys("half a thought")
+    wait_until(lambda: "half a thought" in agent.screen(), what="the draft")
+
+
+def _neighbour(agent: Agent) -> str:
+    """Another pane beside the agent's, which must get nothing either."""
+    server = agent.system.server
+    found = server.tmux("list-panes", "-t", agent.pane, "-F", "#{pane_id}").split()
+    return next((pane for pane in found if pane != agent.pane), "")
+
+
+def _synchronize(agent: Agent) -> None:
+    server = agent.system.server
+    if not _neighbour(agent):
+        server.tmux("split-window", "-d", "-t", agent.pane, "cat")
+    server.tmux("set-option", "-w", "-t", agent.pane, "synchronize-panes", "on")
+
+
+def _half_drawn(agent: Agent) -> None:
+    """What a CLI's screen looks like in the middle of being drawn: the process stands still, its box is gone."""
+    os.kill(agent.pid, signal.SIGSTOP)
+    tty = agent.system.server.show(agent.pane, "#{pane_tty}")
+    with open(tty, "w", encoding="utf-8") as screen:
+        screen.write("\x1b[2J\x1b[H◆ demo agent\r\n▁▁▁▁▁▁▁▁▁▁▁▁\r\n")
+    wait_until(lambda: "Say what to do" not in agent.screen(), what="the screen to be half drawn")
+
+
+def _drawn_again(agent: Agent) -> None:
+    os.kill(agent.pid, signal.SIGCONT)
+    os.kill(agent.pid, signal.SIGWINCH)
+
+
+STATES = {
+    "copy mode": State(_tmux("copy-mode", "-t", "PANE"), "copy_mode", _tmux("send-keys", "-t", "PANE", "-X", "cancel")),
+    "clock mode": State(_tmux("clock-mode", "-t", "PANE"), "copy_mode", _keys("q")),
+    "choose-tree": State(_tmux("choose-tree", "-t", "PANE"), "copy_mode", _keys("q")),
+    "input off": State(_tmux("select-pane", "-d", "-t", "PANE"), "input_off", _tmux("select-pane", "-e", "-t", "PANE")),
+    "synchronized panes": State(
+        _synchronize, "synchronized", _tmux("set-option", "-w", "-t", "PANE", "synchronize-panes", "off")
+    ),
+    "zoomed beside another": State(
+        _tmux("resize-pane", "-Z", "-t", "PANE"), "", _tmux("resize-pane", "-Z", "-t", "PANE")
+    ),
+    "dead": State(Agent.kill, "agent_gone", lambda agent: agent.system.run("orc-agent", "restart", agent.name)),
+}
+# These need a program whose screen is understood.
+SEEN = {
+    "dialog open": State(_dialog, "dialog", _keys("Escape")),
+    "a person's draft": State(_draft, "draft", _keys("C-u")),
+    "half-drawn screen": State(_half_drawn, "no_composer", _drawn_again),
+    "20x5": State(
+        _tmux("resize-window", "-t", "PANE", "-x", "20", "-y", "5"),
+        "no_composer",
+        _tmux("resize-window", "-t", "PANE", "-x", "120", "-y", "40"),
+    ),
+}
+
+
+def check(quick: bool) -> list[Row]:
+    return [
+        pane_states("recorder", STATES),
+        pane_states("demo", SEEN | STATES),
+        server_killed(3 if quick else 20),
+        server_late(),
+        another_server(),
+    ]
+
+
+def pane_states(kind: str, states: dict[str, State]) -> Row:
+    problems = []
+    with System(NO_BOUND) as system:
+        system.broker()
+        agent = system.recorder("dev") if kind == "recorder" else system.demo("dev")
+        system.server.tmux("split-window", "-d", "-t", agent.pane, "cat")
+        for name, state in states.items():
+            if name == "dead":
+                agent = system.recorder("dying") if kind == "recorder" else system.demo("dying")
+            state.enter(agent)
+            typed, beside = _typed(agent), _beside(agent)
+            event = system.publish("-t", agent.name, f"during {name}.")
+            wanted = ("failed: " if state.reason == "agent_gone" else "held: ") + state.reason
+            if state.reason:
+                system.wait_outcome(event, wanted)
+                if _typed(agent) != typed:
+                    problems.append(f"{name}: typed all the same")
+            state.leave(agent)
+            wait_until(lambda a=agent, n=name: f"during {n}." in _typed(a), 30, f"the delivery after {name}")  # type: ignore[misc]
+            wait_until(lambda e=event: is_over(system.outcomes(e)), 20, f"the end after {name}")  # type: ignore[misc]
+            if beside != _beside(agent):
+                problems.append(f"{name}: the pane beside it was typed into")
+            if _typed(agent).count(f"during {name}.") != 1:
+                problems.append(f"{name}: typed twice")
+    told = ", ".join(states)
+    return row(f"states of a pane, held and delivered afterwards ({kind})", len(states), "; ".join(problems), told)
+
+
+def _typed(agent: Agent) -> str:
+    if agent.log.endswith(".bytes"):
+        return agent.recorded().decode("utf-8", "replace")
+    return "\n".join(agent.prompts())
+
+
+def _beside(agent: Agent) -> str:
+    pane = _neighbour(agent)
+    return agent.system.server.screen(pane).strip() if pane else ""
+
+
+# The server.
+
+
+def _sessions_back(system: System, agent: Agent) -> None:
+    """Start the agents again on a new server."""
+    system.run("orc-agent", "restart", agent.name)
+
+
+def server_killed(times: int) -> Row:
+    """kill -9 of the tmux server in the middle of a stream of messages: the broker lives, and nothing is lost."""
+    problems, count = [], 0
+    with System(NO_BOUND) as system:
+        broker = system.broker()
+        agent = system.recorder("dev")
+        for number in range(times):
+            ids = [system.publish("-t", "dev", f"round {number} message {n}.") for n in range(3)]
+            system.server.kill()
+            ids += [system.publish("-t", "dev", f"round {number} message {n}.") for n in range(3, 5)]
+            _sessions_back(system, agent)
+            wait_until(lambda ids=ids: all(is_over(outcomes(system).get(e, [])) for e in ids), 30, "the ends")  # type: ignore[misc]
+            count += len(ids)
+            for n in range(5):
+                if f"round {number} message {n}." not in _typed(agent):
+                    problems.append(f"round {number} message {n} was not typed")
+        if broker.poll() is not None:
+            problems.append("the broker died")
+    return row("messages around a kill -9 of the tmux server", count, "; ".join(problems), f"{times} kills, all typed")
+
+
+def server_late() -> Row:
+    """The broker runs before there is a server, and delivers when there is one."""
+    with System() as system:
+        broker = system.broker()
+        event = system.publish("-t", "dev", "--queue", "before anything.")
+        system.wait_outcome(event, "held: not_registered")
+        agent = system.demo("dev")
+        began = time.monotonic()
+        wait_until(lambda: "before anything." in _typed(agent), 20, "the message")
+        took = time.monotonic() - began
+        problem = "the broker died" if broker.poll() is not None else ""
+    return row("a tmux server that comes after the broker", 1, problem, f"delivered {took:.1f} s later")
+
+
+def another_server() -> Row:
+    """The server restarts, and another program has the agent's old pane id."""
+    with System() as system:
+        system.broker()
+        agent = system.demo("dev")
+        system.server.kill()
+        pane, _ = system.server.start(["cat"], session="team")
+        if pane != agent.pane:
+            return row("another pane with the agent's id", 0, f"the new pane is {pane}, not {agent.pane}")
+        before = system.server.screen(pane)
+        event = system.publish("-t", "dev", "$(touch CANARY)")
+        by_id = system.publish("-t", pane, "$(touch CANARY)")
+        system.wait_outcome(event, "failed: agent_gone")
+        system.wait_outcome(by_id, "failed: not_an_agent")
+        problem = "it was typed into" if system.server.screen(pane) != before else ""
+        system.run("orc-agent", "restart", "dev")
+        wait_until(lambda: "$(touch CANARY)" in _typed(agent), 20, "the delivery to the agent that is back")
+    return row("another pane with the agent's id, bytes typed", 2, problem, "0")
