@@ -15,8 +15,7 @@ import tempfile
 import time
 from typing import Any
 
-import clis
-
+from agents import clis
 from support_orc import BIN, HEADER, Agent, System
 from support_tmux import wait_until
 

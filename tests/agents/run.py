@@ -20,13 +20,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import clis  # noqa: E402
-import peers  # noqa: E402
-import trials  # noqa: E402
-from bed import Bed  # noqa: E402
+from agents import clis, peers, trials
+from agents.bed import Bed
 
 Trial = Callable[[Bed], trials.Outcome]
 

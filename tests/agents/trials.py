@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bed import Bed
-
+from agents.bed import Bed
 from support_orc import BIN, HEADER
 from support_tmux import wait_until
 

@@ -116,7 +116,7 @@ class Receiver:
         self._ends: list[tuple[int, int]] = []  # (bytes so far, ns)
         self._rest = b""
         self.agent: Agent = system.agent(name, sys.executable, "-I", "-S", STAMPING, pipe)
-        self._take(PATIENCE_S)
+        self.take(PATIENCE_S)
 
     def wait(self, word: str) -> int:
         """When, on the wall clock, the word was read."""
@@ -126,7 +126,7 @@ class Receiver:
             start = max(start, len(self.data) - len(needle))
             if time.monotonic() > end:
                 raise AssertionError(f"{word!r} did not arrive")
-            self._take(1.0)
+            self.take(1.0)
         return next(ns for upto, ns in self._ends if upto >= found + len(needle))
 
     def forget(self) -> None:
@@ -136,7 +136,8 @@ class Receiver:
     def close(self) -> None:
         os.close(self._read)
 
-    def _take(self, seconds: float) -> None:
+    def take(self, seconds: float = 0.0) -> None:
+        """Take in what the program has told; wait so long for it."""
         if not select.select([self._read], [], [], seconds)[0]:
             return
         self._rest += os.read(self._read, 1 << 20)

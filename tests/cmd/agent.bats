@@ -90,6 +90,7 @@ last_event() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   expect 64 orc-agent broadcast --session tean hello
   contains "$stderr" "did you mean team"
   expect 64 orc-agent send nobody hello
+  equals "$stderr" "orc-agent: no agent is called 'nobody': see orc-agent list"
   expect 65 orc-agent send dev ''
   equals "$(cat "$ORC_HOME"/logs/events/*.jsonl | wc -l)" 5
 }
@@ -121,7 +122,9 @@ last_event() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   expect 64 orc-agent adopt web:hand
   contains "$stderr" "sh is in the foreground"
   tm send-keys -t web:0 'codex 1000' Enter
-  eventually orc-agent adopt web:hand --name dev --role backend
+  expect 64 orc-agent adopt web:hand -o nonsense
+  equals "$(orc-agent list)" ""
+  eventually orc-agent adopt web:hand --name dev --role backend -o name
   equals "$(orc-agent list -o name,role,target,profile,adopted)" $'dev\tbackend\tweb:0.0\tcodex\ttrue'
   expect 64 orc-agent adopt web:0 --name again
   expect 64 orc-agent restart dev
@@ -148,7 +151,11 @@ last_event() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   expect 64 orc-agent stop
   expect 64 orc-agent list dev
   expect 64 orc-agent pause dev --until idle
-  contains "$stderr" "pause has no option 'until'"
+  equals "$stderr" "orc-agent: pause takes no --until: see --help"
+  expect 64 orc-agent show
+  equals "$stderr" "orc-agent: too few words: orc-agent show TARGET"
+  expect 64 orc-agent answer dev yes no
+  equals "$stderr" "orc-agent: too many words: orc-agent answer TARGET CHOICE"
   expect 64 orc-agent wait dev --until busy
   expect 0 orc-agent --help
   expect 0 orc-agent --version

@@ -14,8 +14,9 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
-from proof.delivery_rows import NO_BOUND, Row, is_over, row
+from proof.delivery_rows import NO_BOUND, Row, is_over, proved, row
 from support_orc import Agent, System
 from support_tmux import wait_until
 
@@ -30,12 +31,12 @@ def check(quick: bool) -> list[Row]:
     if not shutil.which("strace"):
         return [row("kill -9 of the broker at every system call", 0, "", "skipped: no strace")]
     every = 25 if quick else 1
-    return [
-        killed_everywhere("recorder", every),
-        killed_everywhere("demo", every * 2),
-        refused_everywhere("ENOSPC", every),
-        refused_everywhere("EIO", every),
-    ]
+    return proved(
+        partial(killed_everywhere, "recorder", every),
+        partial(killed_everywhere, "demo", every),
+        partial(refused_everywhere, "ENOSPC", every),
+        partial(refused_everywhere, "EIO", every),
+    )
 
 
 @contextlib.contextmanager
@@ -102,7 +103,7 @@ def killed_everywhere(kind: str, every: int) -> Row:
             broker = system.broker()
             with traced(broker.pid, "-e", f"inject={name}:signal=KILL:when={n}"):
                 event = system.publish("-t", agent.name, marker)
-                wait_until(lambda b=broker, e=event: b.poll() is not None or is_over(system.outcomes(e)), 20, marker)  # type: ignore[misc]
+                _wait_end(system, broker, event)
             deaths += broker.poll() is not None
             _end(broker)
             again = system.broker()
@@ -114,6 +115,11 @@ def killed_everywhere(kind: str, every: int) -> Row:
     return row(
         f"kill -9 of the broker at each system call of a delivery ({kind})", len(todo), "; ".join(problems), told
     )
+
+
+def _wait_end(system: System, broker: subprocess.Popen[bytes], event: str) -> None:
+    """Until the broker has died, or has delivered all the same."""
+    wait_until(lambda: broker.poll() is not None or is_over(system.outcomes(event)), 20, f"the end of {event}")
 
 
 def _end(broker: subprocess.Popen[bytes]) -> None:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from proof.delivery_rows import SEED, Row, an_event, outcomes, publish_all, row, said
+from proof.delivery_rows import SEED, Row, an_event, outcomes, proved, publish_all, row, said
 from support_orc import ROOT, Agent, System
 from support_tmux import START, wait_until
 
@@ -26,8 +27,8 @@ _SENDERS = 3
 
 def check(quick: bool) -> list[Row]:
     if quick:
-        return flood(events=2000, kills=4, steps=2, seconds=75)
-    return flood(10_000, kills=20, steps=8, seconds=300) + behind_a_flood()
+        return proved(partial(flood, events=2000, kills=4, steps=2, seconds=75))
+    return proved(partial(flood, events=10_000, kills=20, steps=8, seconds=300), behind_a_flood)
 
 
 class Frame(NamedTuple):
@@ -139,7 +140,7 @@ def _disturb(stepped: Stepped, chance: random.Random, kills: int, steps: int, se
     ]
     for _ in range(steps):
         hours = chance.choice((-3600, 3600, 0))
-        acts.append((seconds * chance.random() * 0.8, lambda hours=hours: stepped.step(hours)))  # type: ignore[misc]
+        acts.append((seconds * chance.random() * 0.8, partial(stepped.step, hours)))
     begin = time.monotonic()
     for at, act in sorted(acts, key=lambda one: one[0]):
         time.sleep(max(0.0, begin + at - time.monotonic()))

@@ -9,8 +9,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
-from proof.delivery_rows import NO_BOUND, SEED, Row, an_event, outcomes, publish_all, row
+from proof.delivery_rows import NO_BOUND, SEED, Row, an_event, outcomes, proved, publish_all, row, wait_screen
 from support_orc import Agent, System
 from support_tmux import wait_until
 
@@ -31,7 +32,7 @@ FOREIGN = {
 
 
 def check(quick: bool) -> list[Row]:
-    return [killed_agents(16 if quick else 200), shell_instead_of_the_agent(), foreign_panes()]
+    return proved(partial(killed_agents, 16 if quick else 200), shell_instead_of_the_agent, foreign_panes)
 
 
 def body(canary: str) -> str:
@@ -55,10 +56,8 @@ def killed_agents(count: int) -> Row:
             ids = publish_all(system, [an_event(name, body(canary)) for name in names])
             for death in deaths:
                 death.join()
-            wait_until(lambda ids=ids: all(map(outcomes(system).get, ids)), 30, "an outcome of each")  # type: ignore[misc]
-            for event_id in ids:
-                last = outcomes(system)[event_id][-1]
-                kinds[last["outcome"]] = kinds.get(last["outcome"], 0) + 1
+            for last in _wait_outcomes(system, ids):
+                kinds[last] = kinds.get(last, 0) + 1
             for agent in agents:
                 system.run("orc-agent", "forget", agent.name)
                 system.server.tmux("kill-pane", "-t", agent.pane, check=False)
@@ -66,6 +65,13 @@ def killed_agents(count: int) -> Row:
     return row(
         "agents killed around a delivery, canaries executed", count, problem, f"0, outcomes {kinds}, seed {SEED}"
     )
+
+
+def _wait_outcomes(system: System, ids: list[str]) -> list[str]:
+    """Until something is recorded of each; what was recorded last."""
+    wait_until(lambda: all(map(outcomes(system).get, ids)), 30, "an outcome of each")
+    found = outcomes(system)
+    return [found[event_id][-1]["outcome"] for event_id in ids]
 
 
 def _death(agent: Agent, chance: random.Random) -> Callable[[], None]:
@@ -96,7 +102,7 @@ def shell_instead_of_the_agent() -> Row:
         for agent in agents:
             agent.kill()
             system.server.tmux("respawn-pane", "-k", "-t", agent.pane, "env PS1=ready bash --norc --noprofile -i")
-            wait_until(lambda agent=agent: "ready" in agent.screen(), what="the shell")  # type: ignore[misc]
+            wait_screen(system, agent.pane, "ready")
             screens.append(agent.screen())
         ids = publish_all(system, [an_event(agent.name, body(canary)) for agent in agents])
         for event_id in ids:
@@ -119,7 +125,7 @@ def foreign_panes() -> Row:
         problems, count = [], 0
         for name, (argv, ready) in there.items():
             pane, _ = system.server.start(argv, session=name)
-            wait_until(lambda pane=pane, ready=ready: ready in system.server.screen(pane), what=name)  # type: ignore[misc]
+            wait_screen(system, pane, ready)
             before = system.server.screen(pane)
             ids = publish_all(system, [an_event(target, body(canary)) for target in (f"{name}:0", f"{name}:0.0", pane)])
             for event_id in ids:

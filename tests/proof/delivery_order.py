@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from proof.delivery_flood import HERE, clocked, frames, worst
-from proof.delivery_rows import NO_BOUND, Row, an_event, is_over, outcomes, publish_all, row
+from proof.delivery_rows import NO_BOUND, Row, an_event, proved, publish_all, row, wait_over, wait_screen
 from support_orc import Agent, System
 from support_tmux import wait_until
 from tmux_orchestrator.ground.clock import parse_stamp
@@ -20,14 +21,14 @@ _HOPS = 8
 
 
 def check(quick: bool) -> list[Row]:
-    return [
-        never_merged(8, 2 if quick else 5),
-        in_order(10 if quick else 100),
-        by_priority(),
-        at_its_time(),
-        long_chain(),
-        *echo_bots(20 if quick else 130),
-    ]
+    return proved(
+        partial(never_merged, 8, 2 if quick else 5),
+        partial(in_order, 10 if quick else 100),
+        by_priority,
+        at_its_time,
+        long_chain,
+        partial(echo_bots, 20 if quick else 130),
+    )
 
 
 def never_merged(senders: int, each: int) -> Row:
@@ -74,7 +75,7 @@ def in_order(each: int) -> Row:
         events = [an_event("dev", f"{name} says {n}.") | {"source": {"identifier": name}} for name, n in sent]
         ids = publish_all(system, events)
         system.broker()
-        wait_until(lambda: all(is_over(outcomes(system).get(one, [])) for one in ids), 60, "the ends")
+        wait_over(system, *ids, seconds=60)
         told = _NUMBERED.findall(agent.recorded().decode("utf-8", "replace"))
         problem = _disorder(told) or ("" if len(told) == len(sent) else f"{len(told)} of {len(sent)} were typed")
     return row("two senders to one agent, in order for each", len(sent), problem)
@@ -132,7 +133,7 @@ def long_chain() -> Row:
         said: list[str] = []
         for _ in range(_HOPS + 2):
             event = system.publish("-t", "dev", "--reply-to", event, "and again")
-            wait_until(lambda e=event: is_over(system.outcomes(e)), 10, "an end")  # type: ignore[misc]
+            wait_over(system, event)
             said.append(system.said(event)[-1])
     expected = ["typed"] * _HOPS + ["failed: hops"] * 2
     return row("a chain of answers: typed up to eight, then refused", len(said), "" if said == expected else str(said))
@@ -146,7 +147,7 @@ def echo_bots(seconds: float) -> list[Row]:
         for name, other in (("ping", "pong"), ("pong", "ping")):
             log = f"{system.root}/{name}.bytes"
             bot = system.agent(name, sys.executable, HERE + "/programs/echo.py", log, other, log=log)
-            wait_until(lambda bot=bot: "ready" in bot.screen(), what="the bot")  # type: ignore[misc]
+            wait_screen(system, bot.pane, "ready")
         first = system.publish("-t", "ping", "go")
         began = time.monotonic()
         wait_until(lambda: any(o["reason"] == "pair_cap" for o in system.outcomes()), 30, "the report of the loop")

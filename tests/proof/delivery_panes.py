@@ -7,9 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from proof.delivery_rows import NO_BOUND, Row, is_over, outcomes, row
+from proof.delivery_rows import NO_BOUND, Row, proved, row, wait_over
 from support_orc import Agent, System
 from support_tmux import wait_until
 
@@ -96,13 +97,13 @@ SEEN = {
 
 
 def check(quick: bool) -> list[Row]:
-    return [
-        pane_states("recorder", STATES),
-        pane_states("demo", SEEN | STATES),
-        server_killed(3 if quick else 20),
-        server_late(),
-        another_server(),
-    ]
+    return proved(
+        partial(pane_states, "recorder", STATES),
+        partial(pane_states, "demo", SEEN | STATES),
+        partial(server_killed, 3 if quick else 20),
+        server_late,
+        another_server,
+    )
 
 
 def pane_states(kind: str, states: dict[str, State]) -> Row:
@@ -123,14 +124,18 @@ def pane_states(kind: str, states: dict[str, State]) -> Row:
                 if _typed(agent) != typed:
                     problems.append(f"{name}: typed all the same")
             state.leave(agent)
-            wait_until(lambda a=agent, n=name: f"during {n}." in _typed(a), 30, f"the delivery after {name}")  # type: ignore[misc]
-            wait_until(lambda e=event: is_over(system.outcomes(e)), 20, f"the end after {name}")  # type: ignore[misc]
+            wait_over(system, event)
+            _wait_typed(agent, f"during {name}.")
             if beside != _beside(agent):
                 problems.append(f"{name}: the pane beside it was typed into")
             if _typed(agent).count(f"during {name}.") != 1:
                 problems.append(f"{name}: typed twice")
     told = ", ".join(states)
     return row(f"states of a pane, held and delivered afterwards ({kind})", len(states), "; ".join(problems), told)
+
+
+def _wait_typed(agent: Agent, text: str) -> None:
+    wait_until(lambda: text in _typed(agent), 30, text)
 
 
 def _typed(agent: Agent) -> str:
@@ -163,7 +168,8 @@ def server_killed(times: int) -> Row:
             system.server.kill()
             ids += [system.publish("-t", "dev", f"round {number} message {n}.") for n in range(3, 5)]
             _sessions_back(system, agent)
-            wait_until(lambda ids=ids: all(is_over(outcomes(system).get(e, [])) for e in ids), 30, "the ends")  # type: ignore[misc]
+            wait_over(system, *ids)
+            _wait_typed(agent, f"round {number} message 4.")
             count += len(ids)
             for n in range(5):
                 if f"round {number} message {n}." not in _typed(agent):

@@ -202,6 +202,32 @@ def test_a_dialog_below_the_last_box_counts() -> None:
     assert screen.classify(PROFILES["claude"], lines).state == "waiting"
 
 
+def test_a_list_above_a_dialog_is_not_among_its_choices() -> None:
+    lines = [
+        "● 1. one thing",
+        "  2. another",
+        RULE,
+        " Do you want to proceed?",
+        " ❯ 1. Yes",
+        "   2. No",
+        " Esc to cancel",
+    ]
+    seen = screen.classify(PROFILES["claude"], lines)
+    assert (seen.question, seen.choices) == ("Do you want to proceed?", ["1. Yes", "2. No"])
+
+
+def test_a_prompt_that_was_sent_is_no_box() -> None:
+    """Codex draws both alike, the one that was sent dim; without a box, somewhere else has the keys."""
+    sent = ["\x1b[1;2m› \x1b[0msay hello", "", "  test · ~"]
+    assert screen.classify(PROFILES["codex"], sent).composer == "none"
+
+
+def test_a_limit_that_the_agent_worked_on_after_is_over() -> None:
+    limit = "● You've hit your limit · resets 1am"
+    assert claude("❯ ", above=(limit, *["● line"] * 4)).state == "limited"
+    assert claude("❯ ", above=(limit, *["● line"] * 5)).state == "idle"
+
+
 def test_only_the_present_turn_tells_of_a_limit() -> None:
     old = ("● You've hit your limit · resets 1am (Europe/Berlin)", "", "❯ go on", "", "● Of course.")
     assert claude("❯ ", above=old).state == "idle"

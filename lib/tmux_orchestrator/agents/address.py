@@ -10,8 +10,10 @@ from tmux_orchestrator.agents import registry
 from tmux_orchestrator.ground.errors import UsageError
 
 
-def canonical(agents: list[registry.Agent], target: str, session: str | None, queue: bool) -> str:
-    """The target as it is stored: session:name for an agent. `queue`: a name may register later.
+def canonical(agents: list[registry.Agent], target: str, session: str | None, queue: bool | None) -> str:
+    """The target as it is stored: session:name for an agent.
+
+    `queue`: a name may register later; None where the caller has no option to say so.
 
     Raises UsageError for what cannot be a target, and for a name or role that nobody has.
     """
@@ -30,17 +32,17 @@ def canonical(agents: list[registry.Agent], target: str, session: str | None, qu
         return target
     if queue and registry.valid_name(target):
         return target
-    raise UsageError(
-        f"no agent is called {target!r}{registry.near(agents, target)}: see orc-agent list; --queue if it will come"
-    )
+    hint = "" if queue is None else "; --queue if it will come"
+    raise UsageError(f"no agent is called {target!r}{registry.near(agents, target)}: see orc-agent list{hint}")
 
 
-def _everybody(agents: list[registry.Agent], target: str, queue: bool) -> str:
+def _everybody(agents: list[registry.Agent], target: str, queue: bool | None) -> str:
     role = target[1:]
     if not registry.valid_name(role):
         raise UsageError(f"{target!r} is no role: a role is @ and a name")
     roles = {agent.role for agent in agents}
     if role != "all" and role not in roles and not queue:
         known = ", ".join(sorted("@" + r for r in roles if r)) or "none yet"
-        raise UsageError(f"nobody has the role {target} (roles: {known}): or say --queue if somebody will come")
+        hint = "see orc-agent list" if queue is None else "or say --queue if somebody will come"
+        raise UsageError(f"nobody has the role {target} (roles: {known}): {hint}")
     return target

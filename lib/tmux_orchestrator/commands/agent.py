@@ -40,7 +40,7 @@ See the agents and steer them. TARGET is a name, session:name, session:window[.p
   --force                 restart: end it first if it runs
   --dry-run               stop, restart, forget: say what would be done
   -n, --lines N           peek: the last N lines only
-  -o FORMAT               list, show: jsonl, json, table or FIELD,FIELD...
+  -o FORMAT               list, show, adopt: jsonl, json, table or FIELD,FIELD...
 
 examples:
   orc-agent send backend-dev:2 "STATUS REQUEST: please say what you are working on"
@@ -56,8 +56,8 @@ def main(argv: list[str]) -> int:
         options.parse(USAGE, argv)
     known = ACTIONS.get(action)
     if known is None:
-        near = options.near(action, list(ACTIONS))
-        raise errors.UsageError(f"{action!r} is no action{near}: one of {', '.join(ACTIONS)}")
+        wrong = f"{action!r} is no action{options.near(action, list(ACTIONS))}" if argv else "what to do is missing"
+        raise errors.UsageError(f"{wrong}: give {', '.join(ACTIONS)}")
     act, allowed, least, most = known
     given = options.parse(USAGE, argv[1:], stop_at_word=action in ("send", "broadcast"))
     _check(action, given, allowed, least, most)
@@ -68,11 +68,20 @@ def main(argv: list[str]) -> int:
 
 
 def _check(action: str, given: options.Options, allowed: str, least: int, most: int) -> None:
-    for attribute, _ in options.declared(USAGE).values():
+    for option, (attribute, _) in options.declared(USAGE).items():
         if getattr(given, attribute) not in (None, False, []) and attribute not in allowed.split():
-            raise errors.UsageError(f"{action} has no option {attribute.replace('_', '-')!r}: see --help")
+            raise errors.UsageError(f"{action} takes no {option}: see --help")
     if not least <= len(given.args) <= most:
-        raise errors.UsageError(f"{action} needs {'another number of' if given.args else 'more'} words: see --help")
+        raise errors.UsageError(f"too {'few' if len(given.args) < least else 'many'} words: {_form(action)}")
+
+
+def _form(action: str) -> str:
+    """How an action is written, by the synopsis."""
+    for line in USAGE.split("\n\n", 1)[0].split("\n"):
+        actions, _, rest = line.partition("orc-agent ")[2].partition(" ")
+        if action in actions.split("|"):
+            return f"orc-agent {action} {rest}".rstrip()
+    raise LookupError(action)
 
 
 def _list(control: Control, given: options.Options) -> int:
@@ -176,8 +185,9 @@ def _forget(control: Control, given: options.Options) -> int:
 
 
 def _adopt(control: Control, given: options.Options) -> int:
+    output.check(given.o, state.FIELDS)
     agent = control.adopt(given.args[0], given.name, given.role, given.group, given.profile)
-    output.show([seen.record() for seen in control.look([agent])], None, state.COLUMNS, state.FIELDS)
+    output.show([seen.record() for seen in control.look([agent])], given.o, state.COLUMNS, state.FIELDS)
     return errors.OK
 
 
@@ -188,7 +198,7 @@ def _rename(control: Control, given: options.Options) -> int:
 
 def _send(control: Control, given: options.Options) -> int:
     target, *words = given.args
-    return _publish(control, [address.canonical(control.registered, target, control.source["session"], False)], words)
+    return _publish(control, [address.canonical(control.registered, target, control.source["session"], None)], words)
 
 
 def _broadcast(control: Control, given: options.Options) -> int:
@@ -235,7 +245,7 @@ ACTIONS: dict[str, Action] = {
     "resume": (_resume, "", 1, 1 << 20),
     "stop": (_stop, "dry_run", 1, 1 << 20),
     "restart": (_restart, "force dry_run", 1, 1 << 20),
-    "adopt": (_adopt, "name role group profile", 1, 1),
+    "adopt": (_adopt, "name role group profile o", 1, 1),
     "forget": (_forget, "dry_run", 1, 1 << 20),
     "rename": (_rename, "", 2, 2),
 }

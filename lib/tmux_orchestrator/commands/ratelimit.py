@@ -93,5 +93,6 @@ def _become(command: list[str]) -> int:
         print(f"orc-ratelimit: {command[0]!r} is no command: correct it", file=sys.stderr)
         return errors.NOT_FOUND
     except (OSError, ValueError) as error:
-        print(f"orc-ratelimit: cannot run {command[0]!r}: {error}", file=sys.stderr)
+        reason = getattr(error, "strerror", None) or error
+        print(f"orc-ratelimit: cannot run {command[0]!r}: {reason}", file=sys.stderr)
         return errors.CANNOT_RUN

@@ -48,6 +48,7 @@ def _start(given: options.Options) -> int:
     from tmux_orchestrator.agents import runner, state
     from tmux_orchestrator.ground import clock, config, output, tmux
 
+    output.check(given.o, state.FIELDS)
     home = paths.find_home()
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))

@@ -139,6 +139,12 @@ def _names(wanted: str, known: Sequence[str]) -> list[str]:
     return names
 
 
+def check(wanted: str | None, known: Sequence[str]) -> None:
+    """Raises UsageError for a `-o` that `show` would refuse: asked before anything is done."""
+    if wanted and wanted not in ("jsonl", "json", "table", "text"):
+        _names(wanted, known)
+
+
 def show(
     records: Iterable[dict[str, Any]],
     wanted: str | None,

@@ -16,7 +16,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LONGEST = 10_000 * 365 * 86_400 * SECOND
 
-TIME_FORMS = "2026-11-20T10:30:45Z, 2026-11-20, '2026-11-20 10:30', today, yesterday, now, 5m, 2h or @1700000000"
+TIME_FORMS = "2026-11-20T10:30:45Z, 2026-11-20, '2026-11-20 10:30', 10:30, today, yesterday, now, 5m or @1700000000"
 DURATION_FORMS = "45, 2.5s, 30m, 1h30m, 2d or 1w"
 
 
@@ -155,6 +155,10 @@ def _time(text: str, now_ns: int) -> int:
         if text == "yesterday":
             t = time.gmtime((_utc(t[0], t[1], t[2]) - 1) * 86_400)
         return _local(t[0], t[1], t[2], 0, 0, 0)
+    if text[2:3] == ":":
+        hour, minute, second, ns = _clock(text)
+        t = time.localtime(now_ns // SECOND)
+        return _local(t[0], t[1], t[2], hour, minute, second) + ns
     if text.startswith("@"):
         return _decimal(text[1:])
     if len(text) >= 10 and text[4:5] == "-":
@@ -167,8 +171,8 @@ def _time(text: str, now_ns: int) -> int:
 def parse_time(text: str, now_ns: int) -> int:
     """Nanoseconds since the epoch. Raises UsageError.
 
-    RFC 3339; `YYYY-MM-DD[ HH:MM[:SS]]` in the home's zone; `now`, `today`, `yesterday`; `5m`, `-30s` (ago);
-    `@epoch`.
+    RFC 3339; `YYYY-MM-DD[ HH:MM[:SS]]` and, today, `HH:MM[:SS]` in the home's zone; `now`, `today`, `yesterday`;
+    `5m`, `-30s` (ago); `@epoch`.
     """
     try:
         return _time(text.strip(), now_ns)
