@@ -9,8 +9,13 @@ PATH=$root/bin:$PATH
 export PATH
 
 say() { printf '\n\033[1m── %s\033[0m\n' "$*"; }
+quoted() { # WORD...: as one would have to type them
+  for word; do
+    case $word in *[!a-zA-Z0-9_./:,@=-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+  done
+}
 show() { # a command, and what it prints
-  printf '\033[2m$ %s\033[0m\n' "$*"
+  printf '\033[2m$%s\033[0m\n' "$(quoted "$@")"
   "$@" || printf '\033[2m(exit %s)\033[0m\n' "$?"
 }
 
@@ -78,8 +83,9 @@ agent() { # NAME ROLE
 }
 
 if [ "${1:-}" = --tell ]; then
+  trap 'tmux -S "$ORC_TMUX_SOCKET" detach-client -s "=demo"' EXIT
   tell
-  [ -t 0 ] && sleep "${DEMO_PAUSE:-5}"
+  sleep "${DEMO_PAUSE:-5}"
   exit
 fi
 
@@ -87,6 +93,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/orc-demo.XXXXXX")
 export ORC_HOME="$scratch/home" ORC_TMUX_SOCKET="$scratch/tmux"
 unset TMUX TMUX_PANE
 trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir -m 700 "$ORC_HOME"
@@ -99,8 +106,7 @@ orc-component start broker >/dev/null
 if [ -t 0 ] && [ -t 1 ]; then
   tmux -S "$ORC_TMUX_SOCKET" respawn-pane -k -t '=demo:team.0' "$here/demo.sh" --tell
   tmux -S "$ORC_TMUX_SOCKET" set-option -t '=demo:' status off
-  tmux -S "$ORC_TMUX_SOCKET" set-hook -t '=demo:' pane-exited kill-session
-  tmux -S "$ORC_TMUX_SOCKET" attach -t '=demo'
+  tmux -u -S "$ORC_TMUX_SOCKET" attach -t '=demo' # the agents draw in UTF-8, whatever the locale says
 else
   tell
 fi

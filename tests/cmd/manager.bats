@@ -256,6 +256,7 @@ run_not_alive() { ! "$tree/bin/orc-component" status broker; }
   one_line "$stderr"
   expect 64 "$tmux_orc" daemon strt
   expect 64 "$tmux_orc" pubsub
+  equals "$stderr" "tmux-orc: pubsub what: give status or stats"
   expect 64 "$tmux_orc" restart
   expect 0 "$tmux_orc" --help
   contains "$output" "examples:"

@@ -101,6 +101,7 @@ def check(quick: bool) -> list[Row]:
         partial(pane_states, "recorder", STATES),
         partial(pane_states, "demo", SEEN | STATES),
         partial(server_killed, 3 if quick else 20),
+        partial(server_stuck, 1 if quick else 5),
         server_late,
         another_server,
     )
@@ -177,6 +178,43 @@ def server_killed(times: int) -> Row:
         if broker.poll() is not None:
             problems.append("the broker died")
     return row("messages around a kill -9 of the tmux server", count, "; ".join(problems), f"{times} kills, all typed")
+
+
+def server_stuck(times: int) -> Row:
+    """The tmux server stands still for longer than anybody waits for it, and goes on; its agents never knew."""
+    problems, slowest = [], 0.0
+    with System(NO_BOUND) as system:
+        broker = system.broker()
+        agents = [system.recorder("plain"), system.demo("demo")]
+        for number in range(times):
+            pid = system.server.pid
+            os.kill(pid, signal.SIGSTOP)
+            ids = [system.publish("-t", agent.name, f"stuck {number}.") for agent in agents]
+            for event_id in ids:
+                _wait_notice(system, event_id)
+            os.kill(pid, signal.SIGCONT)
+            began = time.monotonic()
+            wait_over(system, *ids)
+            slowest = max(slowest, time.monotonic() - began)
+            for agent in agents:
+                _wait_typed(agent, f"stuck {number}.")
+                if _typed(agent).count(f"stuck {number}.") > 2:
+                    problems.append(f"{agent.name}: typed {_typed(agent).count(f'stuck {number}.')} times")
+        if broker.poll() is not None:
+            problems.append("the broker died")
+    told = f"all typed, at most {slowest:.1f} s after it went on"
+    return row("messages to a tmux server that stands still", 2 * times, "; ".join(problems), told)
+
+
+def _wait_notice(system: System, event_id: str) -> None:
+    """Until the broker has seen that tmux does not answer: before it typed, or after."""
+
+    def noticed() -> bool:
+        with open(system.root + "/logs/run/broker.journal", encoding="ascii") as file:
+            doubted = any(line.startswith(f'["landed", "{event_id}"') for line in file)
+        return doubted or "held: no_server" in system.said(event_id)
+
+    wait_until(noticed, 40, f"no answer for {event_id}")
 
 
 def server_late() -> Row:

@@ -17,8 +17,8 @@ from tmux_orchestrator.ground.errors import DEFECT, SystemFailure
 from tmux_orchestrator.ground.paths import Home
 
 SOURCE = {"type": "agent", "identifier": "w", "session": "s", "host": "h", "verified": False}
-STRACE = ["strace", "-f"]
-# Each has its own way to fail. Reading and asking fail as the disk does.
+STRACE = ["strace", "-f", "-y"]
+# What may fail in its own way; what only looks fails as a disk does, and where it looks at our files.
 FAILING = {"write", "pwrite64", "fdatasync", "fsync", "ftruncate", "flock", "mkdir", "symlink", "rename", "unlink"}
 ASKING = {"openat", "newfstatat", "pread64", "read", "readlink", "lseek", "getdents64"}
 LINE = re.compile(r"^(?:\d+ +)?(\w+)\(")
@@ -92,7 +92,7 @@ def faults(run: Run) -> tuple[int, str]:
     runs = acknowledged = 0
     for kind in ("first of all", "one more", "with an id"):
         calls = _calls(run, kind)
-        faults = [(name, at, fault) for name, at in calls for fault in _faults(name)]
+        faults = [(name, at, fault) for name, at, ours in calls for fault in _faults(name, ours)]
         if run.quick:
             faults = run.rng.sample(faults, 8)
         for name, at, fault in faults:
@@ -101,8 +101,9 @@ def faults(run: Run) -> tuple[int, str]:
     return runs, f"{acknowledged} acknowledged all the same, none of them lost, none stored twice, no half line stays"
 
 
-def _faults(name: str) -> list[str]:
-    errors = ["error=ENOSPC", "error=EIO"] if name in FAILING else ["error=EIO"] if name in ASKING else []
+def _faults(name: str, ours: bool) -> list[str]:
+    looks = name in ASKING and ours
+    errors = ["error=ENOSPC", "error=EIO"] if name in FAILING else ["error=EIO"] if looks else []
     return ["signal=KILL", *errors, *(["retval=10"] if name == "write" else [])]
 
 
@@ -119,8 +120,8 @@ def _publish(kind: str) -> list[str]:
     return ["orc-publish", *(["--id", "build-1"] if kind == "with an id" else []), "the message"]
 
 
-def _calls(run: Run, kind: str) -> list[tuple[str, int]]:
-    """(name, which one of them) of each system call from the first on that touches the home."""
+def _calls(run: Run, kind: str) -> list[tuple[str, int, bool]]:
+    """(name, which one of them, is it on our files) of each system call from the first on that touches the home."""
     home, out = _home(run, kind), f"{run.folder}/trace"
     subprocess.run([*STRACE, "-o", out, *_publish(kind)], env=env(home), check=True, stdout=subprocess.DEVNULL)
     counts: dict[str, int] = {}
@@ -134,7 +135,7 @@ def _calls(run: Run, kind: str) -> list[tuple[str, int]]:
             counts[name] = counts.get(name, 0) + 1
             inside = inside or home.root in line
             if inside and name != "exit_group":
-                found.append((name, counts[name]))
+                found.append((name, counts[name], home.root in line))
     assert len(found) > 20, found
     return found
 

@@ -1,10 +1,11 @@
-"""Many writers and followers at once: every event whole, once and in order, over locks, days, clocks and files that change."""
+"""Many writers and followers: every event whole, once, in order; over locks, days, clocks and files that change."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from tmux_orchestrator.eventlog import daylog, days, event, reader
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.eventlog.follow import Follower, Place
 from tmux_orchestrator.ground import clock
-from tmux_orchestrator.ground.errors import LATER
+from tmux_orchestrator.ground.errors import LATER, TryLater
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
 
@@ -32,6 +33,12 @@ ZONES = (
     "Europe/Berlin",
     "X",
 )
+_HOLD = """
+import fcntl, os, signal, sys
+file = open(sys.argv[1], "ab")
+fcntl.flock(file, fcntl.LOCK_EX)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
 QUEUE = 16_384  # events that inotify keeps for one watcher
 
 
@@ -98,16 +105,14 @@ def stopped_holder(run: Run) -> tuple[int, str]:
     """A process that is stopped with the lock in its hand costs the others 5 s and exit 75; they go on after it."""
     home = run.home()
     Log(home).append([event.build("first", {"type": "human"})])
-    holder = run.start("flock", home.run + "/log.lock", "sh", "-c", "kill -STOP $$; true")
+    holder = run.start(sys.executable, "-I", "-S", "-c", _HOLD, home.run + "/log.lock")
     wait_until(lambda: _is_locked(home.run + "/log.lock"), what="the holder")
     start = time.monotonic()
     done = subprocess.run(["orc-publish", "x"], env=env(home), capture_output=True, text=True, check=False)
     waited = time.monotonic() - start
     assert done.returncode == LATER and 4.9 < waited < 15 and done.stderr.count("\n") == 1, done
     holder.kill()
-    child = subprocess.run(["pgrep", "-P", str(holder.pid)], capture_output=True, text=True, check=False).stdout.split()
-    for pid in child:
-        os.kill(int(pid), signal.SIGKILL)
+    holder.wait()
     subprocess.run(["orc-publish", "y"], env=env(home), check=True, stdout=subprocess.DEVNULL)
     assert [one["message"]["content"]["body"] for one in stored(home)] == ["first", "y"]
     return 1, f"{waited:.1f} s"
@@ -117,7 +122,7 @@ def _is_locked(path: str) -> bool:
     lock = Lock(path, timeout=0)
     try:
         lock.acquire()
-    except Exception:  # noqa: BLE001
+    except TryLater:
         return True
     finally:
         lock.close()
@@ -125,7 +130,7 @@ def _is_locked(path: str) -> bool:
 
 
 def midnight(run: Run) -> tuple[int, str]:
-    """8 publishers in 8 zones over midnight, and then the clock goes 2 h back: each event once, no line in a closed day."""
+    """8 publishers in 8 zones over midnight, then the clock goes 2 h back: each event once, no line in a closed day."""
     count, events = run.pick(full=1000, quick=100), 0
     for round_ in range(run.pick(full=3, quick=1)):
         home, skew = run.home(f"m{round_}"), f"{run.folder}/skew{round_}"

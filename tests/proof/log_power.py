@@ -1,4 +1,4 @@
-"""Power cuts: the image of a mounted file system is copied while it is written to, and the copy is what a disk would hold."""
+"""Power cuts: the image of a mounted file system, copied while it is written to, is what a disk would hold then."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _new_image(run: Run, name: str) -> str:
 
 
 def power_cuts(run: Run) -> tuple[int, str]:
-    """Cuts while 4 publish, some with ids of their own (needs root): what was acknowledged is there, and stored once."""
+    """Cuts while 4 publish, some with ids of their own (needs root): all that was acknowledged is there, once."""
     cuts, acknowledged = run.pick(full=100, quick=5), 0
     image, copy = _new_image(run, "disk"), f"{run.folder}/copy.img"
     with _mounted(image, run.folder + "/disk") as home:
@@ -92,9 +92,7 @@ def _after_the_cut(run: Run, copy: str, known: dict[str, list[int]]) -> int:
         log.append([event.build("after", {"type": "human"})])
         log.close()
         after = [one for _, one in reader.search(home, reader.Query())][len(events) :]
-        assert [one["message"]["content"]["body"] for one in after] == ["after"], (
-            "an id of before the cut was forgotten"
-        )
+        assert [one["message"]["content"]["body"] for one in after] == ["after"], "an id from before is forgotten"
         rising(events + after)
     return sum(map(len, known.values()))
 

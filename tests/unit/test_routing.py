@@ -13,7 +13,7 @@ from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import routing
 from tmux_orchestrator.delivery.routing import Directory, Routing, Rule, needs_panes, route, sender_key, times
 from tmux_orchestrator.eventlog.event import RECORDS
-from tmux_orchestrator.ground import tmux
+from tmux_orchestrator.ground import config_compile, config_schema, tmux
 
 NS = 10**9
 
@@ -350,3 +350,18 @@ def test_times() -> None:
 
 def test_panes_are_tmux_panes() -> None:
     assert set(routing.Pane.__annotations__) <= set(tmux.Pane.__dataclass_fields__)
+
+
+def test_the_shipped_example_does_what_it_says() -> None:
+    example = next(section.example for section in config_schema.SECTIONS if section.name == "rules")
+    values, mistakes = config_compile.parse(("rules:\n  " + "\n  ".join(example)).encode())
+    assert mistakes == []
+    rules = [Rule(one) for one in values["rules"]]
+    lint = event(
+        "work:dev", source={"type": "agent", "identifier": "lint", "session": None}, body="0 problems in 12 files"
+    )
+    assert [one.action for one in route(lint, HERE, rules).deliveries] == ["drop"]
+    lint["message"]["content"]["body"] = "10 problems in 12 files"
+    assert [one.action for one in route(lint, HERE, rules).deliveries] == ["type"]
+    bug = event(type="bug_report", priority="high")
+    assert [(one.target.key, one.priority) for one in route(bug, HERE, rules).deliveries] == [("work:pm", "critical")]

@@ -7,6 +7,7 @@ wants it, a second at the longest. While it runs, `logs/run/broker.json` says ho
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -70,6 +71,7 @@ class Broker:
 
     def run(self, once: bool = False) -> None:
         """Follow the log until a signal asks to stop."""
+        gc.set_threshold(50_000)  # what waits may be very many objects, and to look through them again stops the typing
         wakeup = self._signals()
         self._look_around()
         self.intake.restore(clock.boot_id())

@@ -99,7 +99,6 @@ class Dispatcher:
             if view.reason == "no_composer":
                 self._keep_evidence(one, view, now)
             return []
-        one.release()
         if one.moves >= _STEADY_MOVES:
             view.ignore_cursor()
         chosen: list[Chosen] = []
@@ -117,6 +116,8 @@ class Dispatcher:
             one.intend(kind, now)
             chosen.append((one, view, self._flight(one, typing, kind, now)))
             now += 1
+        if not chosen:
+            one.release()  # else it is what tmux answers that counts
         one.full = len(chosen) == most
         return chosen
 
@@ -170,7 +171,7 @@ class Dispatcher:
         one.undo(flight)
         self._resolve("undone", one, flight)
         self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
-        if reason == "moved":
+        if reason == "moved" and one.moves < _STEADY_MOVES:
             one.moves += 1
             one.due_at = now + 10 * MS
         else:

@@ -112,10 +112,11 @@ class Memory:
         for (event_id, target), owed in self.owed.items():
             intents = intents_of.pop((event_id, target), [])
             known = len(intents) - owed.doubts
+            certain = [record for said in intents[:known] for record in said]
+            kept += certain if not owed.typed_ns else []  # of an earlier time that it was owed
             kept.append(["add", event_id, target, owed.day, owed.offset, owed.length])
             kept += [["told", event_id, target, reason] for reason in owed.told]
-            kept += [record for said in intents[:known] for record in said]
-            kept += [["typed", event_id, target, owed.repeat, owed.typed_ns]] if owed.typed_ns else []
+            kept += [*certain, ["typed", event_id, target, owed.repeat, owed.typed_ns]] if owed.typed_ns else []
             kept += [record for said in intents[known:] for record in said]
         return kept + [record for intents in intents_of.values() for said in intents for record in said]
 

@@ -81,8 +81,10 @@ class Lane:
         self.windows[NORMAL].limit = limit
         self.windows[CRITICAL].limit = get("delivery.critical_per_minute")
         self.windows[LINE].limit = 1 if limit else 0
-        if limit and (self.bucket is None or self.bucket.burst != limit):
-            self.bucket = Bucket(limit, MINUTE)
+        # Not all of a minute at once: whoever comes after a flood would wait for as long as the window is.
+        burst = limit - limit // 10
+        if limit and (self.bucket is None or self.bucket.burst != burst):
+            self.bucket = Bucket(limit, MINUTE, burst)
         self.bucket = self.bucket if limit else None
         self.outbox.limit = limit
         self.outbox.queue_size = get("delivery.queue_size")

@@ -171,9 +171,10 @@ class Typist:
         server = self._servers.pop(socket, None)
         if server is not None:
             server.close()
-        _, pause = self._retry.get(socket, (0, 0))
-        pause = min(pause * 2, _BACKOFF_NS[1]) if pause else _BACKOFF_NS[0]
-        self._retry[socket] = (clock.boot_ns() + pause, pause)
+        not_before, pause = self._retry.get(socket, (0, 0))
+        if clock.boot_ns() >= not_before:  # else it was not even asked
+            pause = min(pause * 2, _BACKOFF_NS[1]) if pause else _BACKOFF_NS[0]
+            self._retry[socket] = (clock.boot_ns() + pause, pause)
 
     def _guard(self, agent: Agent, shot: Screenshot | None) -> Guard:
         profile = self.profile(agent)

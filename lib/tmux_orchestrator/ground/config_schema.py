@@ -112,7 +112,7 @@ SECTIONS = (
             "- match: {type: bug_report, priority: [critical, high]}   # all conditions, any of a list",
             '  route: ["@pm", architect]       # further targets',
             "  priority: critical              # instead of the message's own",
-            "- match: {source: lint, text: '^0 problems'}",
+            "- match: {source: lint, text: '\\b0 problems'}",
             "  action: drop                    # type (default), digest, hold or drop (not typed, still in the log)",
         ),
     ),

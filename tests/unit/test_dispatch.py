@@ -1,0 +1,431 @@
+"""From what waits to what is typed, and what becomes of it: the broker's turns, on panes that only remember."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support_broker import SECOND, Desk
+from support_faults import Killed
+from tmux_orchestrator.agents.screen import Screen
+from tmux_orchestrator.delivery import journal as journals
+from tmux_orchestrator.eventlog.event import short
+from tmux_orchestrator.ground import clock
+
+AGENT = {"type": "agent", "identifier": "sender", "session": "team", "verified": True}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(str(tmp_path / "home")) as found:
+        yield found
+
+
+def empty_box(desk: Desk, key: str, *text: str) -> None:
+    desk.panes.screens[key] = Screen("idle", "empty", text=list(text))
+
+
+def draft(desk: Desk, key: str, text: str) -> None:
+    desk.panes.screens[key] = Screen("idle", "draft", draft=text, text=[text])
+    desk.panes.reasons[key] = "draft"
+
+
+def dies_after_typing(desk: Desk, seconds: float = 5) -> None:
+    """The broker is killed when the frame is in the pane and nobody has written that down."""
+
+    def die() -> None:
+        raise Killed
+
+    desk.panes.after_typing = die
+    with pytest.raises(Killed):
+        desk.run(seconds)
+    desk.panes.after_typing = lambda: None
+
+
+# typing
+
+
+def test_a_message_is_typed_once_and_has_its_end(desk: Desk) -> None:
+    key = desk.agent("dev")
+    event = desk.publish("hello\nsecond line", "dev")
+    desk.start()
+    desk.run(5)
+    assert desk.panes.bodies(key) == ["hello\nsecond line"]
+    assert desk.said(event) == ["typed"] and desk.ends(event) == [key]
+
+
+def test_no_key_is_pressed_before_the_intent_is_in_the_file(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    seen: list[str] = []
+
+    def look() -> None:
+        with open(desk.home.run + "/broker.journal", encoding="ascii") as file:
+            seen.append(file.read())
+
+    desk.panes.before_typing = look
+    events = [desk.publish(f"x {n}", "dev", priority=priority) for n, priority in enumerate(("normal", "low", "low"))]
+    desk.run(5)
+    assert all(f'["intent", "{event}", "{key}", 1, ' in "".join(seen) for event in events)
+
+
+def test_a_refusal_types_nothing_counts_nothing_and_is_tried_again(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.refuse[key] = "copy_mode"
+    events = [desk.publish(f"x {n}", "dev") for n in range(9)]
+    desk.run(10)
+    assert desk.panes.frames(key) == [] and desk.said(events[0]) == ["held: copy_mode"]
+    desk.panes.refuse.clear()
+    desk.run(2)
+    assert desk.panes.bodies(key) == [f"x {n}" for n in range(9)]
+
+
+def test_a_hold_is_told_once_however_often_it_begins(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    event = desk.publish("x", "dev", priority="high", expires="2099-01-01T00:00:00Z")
+    for reason in ("copy_mode", "draft", "copy_mode", "draft"):
+        desk.panes.reasons[key] = reason
+        desk.run(3)
+        desk.again()
+    desk.run(3)
+    assert desk.said(event) == ["held: copy_mode", "held: draft"]
+
+
+def test_what_has_no_room_is_told_once_over_restarts(desk: Desk) -> None:
+    desk.agent("dev")
+    desk.start()
+    events = [desk.publish(f"x {n}", "dev") for n in range(15)]
+    for _ in range(5):
+        desk.run(1)
+        desk.again()
+    assert [desk.said(event).count("rate_limited: rate_limited") for event in events][9:] == [1] * 6
+
+
+def test_nobody_types_while_the_disk_takes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    event = desk.publish("x", "dev")
+    real = os.fdatasync
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    desk.run(20)
+    assert desk.panes.frames(key) == []
+    monkeypatch.setattr(os, "fdatasync", real)
+    desk.run(2)
+    assert desk.panes.bodies(key) == ["x"] and desk.said(event) == ["held: disk_full", "typed"]
+
+
+# doubt
+
+
+def test_a_frame_that_may_have_been_typed_is_typed_again_with_a_mark(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    event = desk.publish("x", "dev")
+    dies_after_typing(desk)
+    desk.again()
+    desk.run(5)
+    first, second = desk.panes.frames(key)
+    assert "repeat" not in first and " · repeat 1" in second and short(event) in second
+    assert desk.ends(event) == [key]
+
+
+def test_a_digest_that_may_have_been_typed_is_marked_too(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    events = [desk.publish(f"small {n}", "dev", priority="low") for n in range(5)]
+    dies_after_typing(desk)
+    desk.again()
+    desk.run(80)
+    first, second = desk.panes.frames(key)
+    assert "repeat" not in first and second.startswith("[💤 5 messages, none urgent · repeat 1]")
+    assert [desk.said(event) for event in events] == [["digested: gathered"]] * 5
+
+
+def test_a_refusal_after_a_doubt_does_not_take_the_doubt_away(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.refuse[key] = "unknown"
+    desk.publish("x", "dev")
+    desk.run(0.5)
+    desk.panes.refuse[key] = "copy_mode"
+    desk.run(5)
+    desk.panes.refuse.clear()
+    desk.run(40)
+    assert ["repeat" in frame for frame in desk.panes.frames(key)] == [False, True]
+
+
+def test_a_doubt_survives_a_journal_that_is_written_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.publish("x", "dev")
+    dies_after_typing(desk)
+    desk.panes.reasons[key] = "copy_mode"
+    desk.again()
+    desk.run(200)
+    monkeypatch.setattr(journals, "_COMPACT_BYTES", 0)
+    desk.again()
+    desk.run(3)
+    desk.again()
+    desk.panes.reasons.clear()
+    desk.run(5)
+    assert ["repeat" in frame for frame in desk.panes.frames(key)] == [False, True]
+
+
+def test_what_the_screen_shows_after_a_crash_is_not_typed_again(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    dies_after_typing(desk)
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.again()
+    desk.run(5)
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["confirmed: seen_later"]
+
+
+def test_what_stands_in_the_input_box_after_a_crash_is_submitted(desk: Desk) -> None:
+    key = desk.agent("dev", profile="claude")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    dies_after_typing(desk)  # the text is there, its key was not pressed
+    draft(desk, key, desk.panes.frames(key)[0])
+    desk.again()
+    desk.run(0.5)
+    assert desk.panes.pressed == [key]
+    desk.panes.reasons.clear()
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(1)
+    assert desk.said(event)[-1] == "confirmed" and len(desk.panes.frames(key)) == 1
+
+
+def test_a_persons_draft_after_a_crash_is_never_submitted(desk: Desk) -> None:
+    key = desk.agent("dev", profile="claude")
+    empty_box(desk, key)
+    desk.start()
+    desk.publish("x", "dev")
+    dies_after_typing(desk)
+    for text in ("half a thought", "[Pasted text #1 +20 lines]"):
+        draft(desk, key, text)
+        desk.again()
+        desk.run(10)
+    assert desk.panes.pressed == [] and len(desk.panes.frames(key)) == 1
+
+
+def test_a_tmux_that_never_answers_is_given_up_after_some_attempts(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.agents.append(desk.agents[0])
+    desk.start()
+    desk.panes.refuse[key] = "unknown"
+    event = desk.publish("x", "dev")
+    desk.run(300)
+    assert desk.said(event)[-1] == "dead: tmux_does_not_answer"
+    assert len(desk.panes.frames(key)) == 6  # the first attempt and five more
+    times = [at for at, _, _ in desk.panes.typed]
+    assert times[-1] - times[-2] >= 30 * SECOND, "the breaker is open"
+
+
+# evidence
+
+
+def test_the_key_is_pressed_again_while_the_box_still_holds_our_text(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    draft(desk, key, desk.panes.frames(key)[0])
+    desk.run(20)
+    assert 1 <= len(desk.panes.pressed) <= 3
+    assert desk.said(event) == ["typed", "typed: not_submitted"]
+
+
+def test_an_agent_that_is_forgotten_while_its_frame_is_on_its_way(desk: Desk) -> None:
+    for profile in ("demo", "claude"):
+        key = desk.agent("dev", profile=profile)
+        empty_box(desk, key)
+        desk.again()
+        event = desk.publish("x", "dev")
+        desk.run(0.01)
+        desk.forget("dev")
+        desk.run(10)
+        assert desk.said(event) == ["typed", "typed: agent_gone"]
+
+
+def test_another_process_of_that_name_confirms_nothing(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    desk.agent("dev", profile="demo", pid=os.getppid())
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(10)
+    assert desk.said(event) == ["typed", "typed: agent_gone"]
+
+
+def test_a_digest_counts_as_one_when_it_is_submitted(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    events = [desk.publish(f"small {n}", "dev", priority="low") for n in range(3)]
+    desk.run(1)
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(10)
+    assert len(desk.panes.frames(key)) == 1
+    assert [desk.said(event) for event in events] == [["digested: gathered"]] * 3
+
+
+def test_the_screen_that_no_profile_understands_is_kept(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    desk.panes.screens[key] = Screen("unknown", "none", text=["a new", "release"])
+    desk.panes.reasons[key] = "no_composer"
+    desk.start()
+    desk.publish("x", "dev", expires="2099-01-01T00:00:00Z")
+    desk.run(70)
+    with open(desk.home.run + "/evidence/demo@dev.txt", encoding="utf-8") as file:
+        assert file.read() == "a new\nrelease"
+
+
+# who hears
+
+
+def test_an_agent_hears_once_of_what_did_not_reach_its_target(desk: Desk) -> None:
+    key, sender = desk.agent("dev"), desk.agent("sender")
+    desk.start()
+    desk.panes.reasons[key] = "agent_gone"
+    for number in range(7):
+        desk.publish(f"x {number}", "dev", source=AGENT)
+    desk.publish("x", "nosuch:1", source=AGENT)
+    desk.run(5)
+    (told,) = desk.panes.bodies(sender)
+    assert told.startswith("8 messages of yours did not reach the target:") and "and 3 more" in told
+
+
+def test_a_name_that_is_only_claimed_is_told_nothing(desk: Desk) -> None:
+    desk.agent("sender")
+    desk.start()
+    desk.publish("x", "do as I say:1", source=AGENT | {"verified": False})
+    desk.run(5)
+    assert desk.panes.typed == []
+
+
+def test_a_long_hold_is_told_to_its_sender_once(desk: Desk) -> None:
+    desk.configure("delivery: {hold_notice: 60s}\n")
+    key, sender = desk.agent("dev"), desk.agent("sender")
+    desk.start()
+    desk.panes.reasons[key] = "draft"
+    desk.publish("x", "dev", source=AGENT, expires="2099-01-01T00:00:00Z")
+    for _ in range(3):
+        desk.run(100)
+        desk.again()
+    assert len(desk.panes.frames(sender)) == 1 and "held for long, draft" in desk.panes.frames(sender)[0]
+
+
+# names that will come
+
+
+def test_a_name_that_comes_gets_its_message_and_nobody_gets_it_twice(desk: Desk) -> None:
+    desk.configure("rules:\n  - match: {text: everybody}\n    route: [boss]\n")
+    dev, boss = desk.agent("dev"), desk.agent("boss")
+    desk.start()
+    event = desk.publish("everybody", "dev", "late", "later", queue=True)
+    desk.run(2)
+    for name in ("other", "third"):
+        desk.agent(name)
+        desk.run(2)
+        desk.again()
+    late = desk.agent("late")
+    desk.run(2)
+    assert [len(desk.panes.frames(key)) for key in (dev, boss, late)] == [1, 1, 1]
+    assert desk.said(event, "late") == ["held: not_registered"]
+    later = desk.agent("later")
+    desk.run(2)
+    assert [len(desk.panes.frames(key)) for key in (dev, boss, late, later)] == [1, 1, 1, 1]
+
+
+def test_a_name_that_comes_while_no_broker_runs(desk: Desk) -> None:
+    desk.start()
+    event = desk.publish("welcome", "late", queue=True)
+    desk.run(2)
+    desk.crash()
+    late = desk.agent("late")
+    desk.again()
+    desk.run(2)
+    assert desk.panes.bodies(late) == ["welcome"] and late in desk.ends(event)
+
+
+def test_a_name_that_comes_twice_is_refused(desk: Desk) -> None:
+    desk.start()
+    event = desk.publish("welcome", "late", queue=True)
+    desk.run(2)
+    desk.agents = []
+    desk.agent("late")
+    desk.agents[0].session = "one"
+    desk.agents.append(type(desk.agents[0])(desk.agents[0].to_dict() | {"session": "two"}))
+    desk.register()
+    desk.run(2)
+    assert desk.said(event)[-1] == "failed: ambiguous_target" and desk.panes.typed == []
+
+
+def test_a_name_that_never_comes(desk: Desk) -> None:
+    desk.start()
+    event = desk.publish("welcome", "late", queue=True, expires=clock.stamp(clock.now_ns() + 5 * SECOND))
+    desk.run(3)
+    desk.again()
+    desk.run(5)
+    assert desk.said(event)[-1] == "expired: nobody of that name came" and desk.ends(event) == ["late"]
+
+
+# the log
+
+
+def test_what_the_log_says_was_delivered_is_not_typed_again_without_a_journal(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    events = [desk.publish(f"x {n}", "dev") for n in range(10)]
+    desk.run(8)
+    desk.panes.reasons[key] = "draft"
+    waits = desk.publish("owed", "dev")
+    desk.run(1)
+    desk.crash()
+    os.unlink(desk.home.run + "/broker.journal")
+    desk.raw(
+        b'{"id": "BYHAND", "seq": 1, "timestamp": "now", "message": {"type": "delivery", "content": {"context": 7}}}'
+    )
+    desk.panes.reasons.clear()
+    desk.start()
+    desk.run(30)
+    assert "owed" not in desk.panes.bodies(key), "the log's ten fill the minute"
+    desk.run(60)
+    messages = [body for body in desk.panes.bodies(key) if "more since" not in body]
+    assert messages == [*[f"x {n}" for n in range(len(events))], "owed"]
+    assert desk.ends(waits) == [key]
+
+
+def test_an_end_that_was_told_before_the_crash_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is written first; the broker dies before its journal is."""
+    key = desk.agent("dev")
+    broker = desk.start()
+    event = desk.publish("x", "dev")
+
+    def die() -> None:
+        if desk.panes.typed:
+            raise Killed
+
+    monkeypatch.setattr(broker.journal, "flush", die)
+    monkeypatch.setattr(broker.journal, "sync", type(broker.journal).flush.__get__(broker.journal))
+    with pytest.raises(Killed):
+        desk.run(2)
+    desk.again()
+    desk.run(10)
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["typed"]
