@@ -65,7 +65,7 @@ class Panes:
         self.refuse: dict[str, str] = {}
         self.screens: dict[str, Screen] = {}
         self.visible: list[tmux.Pane] = []
-        self.before_typing: Callable[[], None] = lambda: None
+        self.before_typing: Callable[[str], None] = lambda text: None
         self.after_typing: Callable[[], None] = lambda: None
 
     def profile(self, agent: Agent) -> profiles.Profile:
@@ -83,7 +83,7 @@ class Panes:
     def type(self, frames: Sequence[tuple[Agent, View, str]]) -> list[str]:
         results = []
         for agent, _, text in frames:
-            self.before_typing()
+            self.before_typing(text)
             refused = self.refuse.get(agent.key, "")
             if refused in ("", "unknown"):
                 self.typed.append((self.clocks.boot, agent.key, text))

@@ -59,10 +59,16 @@ def _synchronize(agent: Agent) -> None:
 def _half_drawn(agent: Agent) -> None:
     """What a CLI's screen looks like in the middle of being drawn: the process stands still, its box is gone."""
     os.kill(agent.pid, signal.SIGSTOP)
+    wait_until(lambda: _state(agent.pid) == "T", what="the agent to stand still")
     tty = agent.system.server.show(agent.pane, "#{pane_tty}")
     with open(tty, "w", encoding="utf-8") as screen:
         screen.write("\x1b[2J\x1b[H◆ demo agent\r\n▁▁▁▁▁▁▁▁▁▁▁▁\r\n")
     wait_until(lambda: "Say what to do" not in agent.screen(), what="the screen to be half drawn")
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def _drawn_again(agent: Agent) -> None:

@@ -17,7 +17,7 @@ from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.eventlog.follow import Follower, Place, load_place, save_place
 from tmux_orchestrator.ground.paths import Home
 
-WRITERS = 4
+WRITERS, CUTS = 4, 5
 
 
 def check(quick: bool) -> list[Row]:
@@ -48,17 +48,26 @@ def _new_image(run: Run, name: str) -> str:
 
 def power_cuts(run: Run) -> tuple[int, str]:
     """Cuts while 4 publish, some with ids of their own (needs root): all that was acknowledged is there, once."""
-    cuts, acknowledged = run.pick(full=100, quick=5), 0
-    image, copy = _new_image(run, "disk"), f"{run.folder}/copy.img"
+    rounds, acknowledged = run.pick(full=20, quick=1), 0
+    for round_ in range(rounds):
+        acknowledged += _round(run, _new_image(run, "disk"), f"r{round_}")
+    return rounds * CUTS, f"{acknowledged} acknowledged in all, none of them lost"
+
+
+def _round(run: Run, image: str, name: str) -> int:
+    """Some cuts of one disk."""
+    copy, acknowledged = f"{run.folder}/copy.img", 0
     with _mounted(image, run.folder + "/disk") as home:
         made = [
-            Writer(run, home, f"w{n}", 1_000_000, durable=1, group=1 + n, **({"ids": f"own{n}"} if n % 2 else {}))
+            Writer(
+                run, home, f"{name}w{n}", 100_000, durable=1, group=1 + n, pause=0.002, ids=f"own{n}" if n % 2 else ""
+            )
             for n in range(WRITERS)
         ]
         for one in made:
             one.go()
         try:
-            for _ in range(cuts):
+            for _ in range(CUTS):
                 time.sleep(run.rng.uniform(0.005, 0.1))
                 for one in made:
                     os.kill(one.child.pid, signal.SIGSTOP)
@@ -71,7 +80,7 @@ def power_cuts(run: Run) -> tuple[int, str]:
             for one in made:
                 one.child.kill()
                 one.child.wait()
-    return cuts, f"{acknowledged} acknowledged in all, none of them lost"
+    return acknowledged
 
 
 def _after_the_cut(run: Run, copy: str, known: dict[str, list[int]]) -> int:
@@ -87,7 +96,8 @@ def _after_the_cut(run: Run, copy: str, known: dict[str, list[int]]) -> int:
             lost = set(numbers) - found[name]
             assert not lost, f"{len(lost)} of {len(numbers)} acknowledged events of {name} are lost"
         log = Log(home)
-        again = [f"own{n}-{number}" for n in (1, 3) for number in known[f"w{n}"][-20:]]
+        mine = {name[-1]: numbers for name, numbers in known.items()}
+        again = [f"own{n}-{number}" for n in "13" for number in mine[n][-20:]]
         log.append([event.build("once more", {"type": "human"}) | {"id": one} for one in again])
         log.append([event.build("after", {"type": "human"})])
         log.close()

@@ -62,7 +62,7 @@ def test_no_key_is_pressed_before_the_intent_is_in_the_file(desk: Desk) -> None:
     desk.start()
     seen: list[str] = []
 
-    def look() -> None:
+    def look(text: str) -> None:
         with open(desk.home.run + "/broker.journal", encoding="ascii") as file:
             seen.append(file.read())
 

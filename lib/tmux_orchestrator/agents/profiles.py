@@ -34,7 +34,7 @@ _SHAPE: dict[str, Any] = {
     "when_busy": str,
     "confirm": bool,
     "interrupt": list,
-    "submit": {"key": str, "pause_ms": int},
+    "submit": {"key": str, "pause_ms": int, "settle_ms": int},
     "composer": {
         "prompt": str,
         "above": str,
@@ -87,6 +87,7 @@ class Profile:
     interrupt: tuple[str, ...]
     key: str
     pause_ms: int
+    settle_ms: int  # how long a CLI that has just started shows its input box before it reads its input
     composer: Composer | None
     cues: tuple[tuple[re.Pattern[str], ...], ...]
     guard: tuple[str, ...]
@@ -213,8 +214,9 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
     resume, when_busy = table.get("resume", {}), table.get("when_busy", "type")
     if when_busy not in ("type", "hold"):
         raise ConfigError(f"{where}.when_busy: {when_busy!r} is neither type nor hold")
-    if not 0 <= submit.get("pause_ms", 0) <= LONGEST_PAUSE_MS:
-        raise ConfigError(f"{where}.submit.pause_ms: 0 to {LONGEST_PAUSE_MS} is expected")
+    for key in ("pause_ms", "settle_ms"):
+        if not 0 <= submit.get(key, 0) <= LONGEST_PAUSE_MS:
+            raise ConfigError(f"{where}.submit.{key}: 0 to {LONGEST_PAUSE_MS} is expected")
     return Profile(
         name=name,
         match=_texts(f"{where}.match", table.get("match", [])),
@@ -223,6 +225,7 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
         interrupt=_texts(f"{where}.interrupt", table.get("interrupt", [])),
         key=submit.get("key", "Enter"),
         pause_ms=submit.get("pause_ms", 0),
+        settle_ms=submit.get("settle_ms", 0),
         composer=_composer(f"{where}.composer", table.get("composer")),
         cues=tuple(_cues(f"{where}.dialog.cues", group) for group in dialog.get("cues", [])),
         guard=_guard(f"{where}.dialog.guard", dialog.get("guard", [])),

@@ -6,8 +6,10 @@ tells the outcomes. Confirmation runs behind, in `evidence`.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import frame
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.evidence import Evidence
@@ -21,6 +23,8 @@ from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock, files
 
 _BATCH = 64  # frames of one lane in one turn, where nothing has to be looked at between them
+_YOUNG_NS = 10 * SECOND
+_TICKS = os.sysconf("SC_CLK_TCK")
 _STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
 _EVIDENCE_AFTER_NS = 60 * SECOND  # a screen that nobody understands for so long is kept for whoever mends the profile
 
@@ -99,6 +103,9 @@ class Dispatcher:
             if view.reason == "no_composer":
                 self._keep_evidence(one, view, now)
             return []
+        if self._settles(one, one.agent, now):
+            self._hold(one, "starting", now)
+            return []
         if one.moves >= _STEADY_MOVES:
             view.ignore_cursor()
         chosen: list[Chosen] = []
@@ -120,6 +127,16 @@ class Dispatcher:
             one.release()  # else it is what tmux answers that counts
         one.full = len(chosen) == most
         return chosen
+
+    def _settles(self, one: Lane, agent: Agent, now: int) -> bool:
+        """Has it just started? Some CLIs show their input box a while before they read what is typed."""
+        settle_ns = self.typist.profile(agent).settle_ms * MS
+        age = now - agent.pid_start * SECOND // _TICKS
+        if not settle_ns or age > _YOUNG_NS:
+            return False
+        if one.ready[0] != agent.pid:
+            one.ready = (agent.pid, now)
+        return now - one.ready[1] < settle_ns
 
     def _flight(self, one: Lane, typing: Typing, kind: str, now: int) -> Flight:
         assert one.agent is not None

@@ -71,6 +71,7 @@ class Lane:
         self.held_since = 0
         self.full = False  # the last turn typed as many as a turn may: there may be more
         self.moves = 0
+        self.ready = (0, 0)  # (pid, since when its input box has been seen)
         self.failures = 0
         self.due_at = 0  # not looked at before
         self._looks = 0
