@@ -41,7 +41,8 @@ def body(canary: str) -> str:
 
 
 def killed_agents(count: int) -> Row:
-    """Each agent gets a message and its death within the same moment, in either order."""
+    """Each agent gets a message and its death within the same moment, in either order, and a message after it; of
+    some, a shell takes the pane at once."""
     chance = random.Random(SEED)
     kinds: dict[str, int] = {}
     with System(NO_BOUND) as system:
@@ -56,6 +57,7 @@ def killed_agents(count: int) -> Row:
             ids = publish_all(system, [an_event(name, body(canary)) for name in names])
             for death in deaths:
                 death.join()
+            ids += publish_all(system, [an_event(name, body(canary)) for name in names])
             for last in _wait_outcomes(system, ids):
                 kinds[last] = kinds.get(last, 0) + 1
             for agent in agents:
@@ -76,18 +78,21 @@ def _wait_outcomes(system: System, ids: list[str]) -> list[str]:
 
 def _death(agent: Agent, chance: random.Random) -> Callable[[], None]:
     """Ends the agent, one way or another, at a moment drawn by lot."""
-    how, delay = chance.choice(_SIGNALS), chance.random() * _SPREAD
+    how, delay, shell = chance.choice(_SIGNALS), chance.random() * _SPREAD, chance.random() < 0.5
     handle = os.pidfd_open(agent.pid)
+    server = agent.system.server
 
     def die() -> None:
         time.sleep(delay)
         try:
             signal.pidfd_send_signal(handle, how)
-            wait_until(lambda: agent.system.server.show(agent.pane, "#{pane_dead}") == "1", 3)
+            wait_until(lambda: server.show(agent.pane, "#{pane_dead}") == "1", 3)
         except (AssertionError, ProcessLookupError):
             signal.pidfd_send_signal(handle, signal.SIGKILL)  # one that ignores what was asked politely
         finally:
             os.close(handle)
+        if shell:
+            server.tmux("respawn-pane", "-k", "-t", agent.pane, "bash --norc --noprofile -i")
 
     return die
 
@@ -105,11 +110,16 @@ def shell_instead_of_the_agent() -> Row:
             wait_screen(system, agent.pane, "ready")
             screens.append(agent.screen())
         ids = publish_all(system, [an_event(agent.name, body(canary)) for agent in agents])
-        for event_id in ids:
-            system.wait_outcome(event_id, "failed: agent_gone")
+        told = _wait_outcomes(system, ids)
         changed = [agent.name for agent, screen in zip(agents, screens, strict=True) if agent.screen() != screen]
-        problem = f"typed into the shell of {changed}" if changed or os.path.exists(canary) else ""
+        problem = _told(changed, canary) or ("" if told == ["failed"] * len(agents) else f"{told}")
     return row("a shell in the agent's pane, bytes typed", len(agents), problem, "0")
+
+
+def _told(changed: list[str], canary: str) -> str:
+    """What is wrong with panes that had to stay as they are."""
+    ran = ", and a canary was executed" if os.path.exists(canary) else ""
+    return f"typed into {', '.join(changed)}{ran}" if changed or ran else ""
 
 
 def foreign_panes() -> Row:
@@ -128,11 +138,10 @@ def foreign_panes() -> Row:
             wait_screen(system, pane, ready)
             before = system.server.screen(pane)
             ids = publish_all(system, [an_event(target, body(canary)) for target in (f"{name}:0", f"{name}:0.0", pane)])
-            for event_id in ids:
-                system.wait_outcome(event_id, "failed: not_an_agent")
+            told = _wait_outcomes(system, ids)
             count += len(ids)
-            if system.server.screen(pane) != before or os.path.exists(canary):
-                problems.append(name)
+            changed = [name] if system.server.screen(pane) != before else []
+            problems += [_told(changed, canary) or f"{name}: {told}"] if changed or told != ["failed"] * 3 else []
     return row(
         "messages to panes that orc-run did not start", count, ", ".join(problems), f"refused: {', '.join(there)}"
     )

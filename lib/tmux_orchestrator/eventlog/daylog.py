@@ -34,6 +34,7 @@ __all__ = ["DAY_NS", "Log", "daemon_source", "day_file", "days", "forget_ids", "
 
 ABSORBED_NS = 2_000_000_000  # a clock that runs back by less than this is held still; more is a clock_step
 _RECORD, _NONE = 128, b"\n"
+_SECOND = 1_000_000_000
 _STAMPED = frozenset(("id", "seq", "timestamp"))
 _HEAD = 256  # bytes at most of what the log stamps: an id of 128, a sequence number, a time
 
@@ -145,9 +146,9 @@ class Log:
 
     def _write(self, lock_fd: int, prepared: list[Prepared]) -> tuple[list[str], bool]:
         now = self._now()
-        end, mend = self._find_end(lock_fd, now)
-        lines = ["\n"] if mend else []
-        seq = end.seq
+        mend = self._find_end(lock_fd, now)
+        end = self._end
+        lines, seq = ["\n"] if mend else [], end.seq
         if now < end.ns:
             if end.ns - now <= ABSORBED_NS:
                 now = end.ns
@@ -199,21 +200,22 @@ class Log:
         except OSError:
             pass  # the event is in the file, and the file is right
 
-    def _find_end(self, lock_fd: int, now: int) -> tuple[_End, bool]:
-        """Have the day's file open: (where the log ends, must a torn last line be closed)."""
+    def _find_end(self, lock_fd: int, now: int) -> bool:
+        """Have the day's file open, and know where it ends; must a torn last line be closed?"""
         record = os.pread(lock_fd, _RECORD, 0)
         if not record.startswith(self._record):
             self._record, self._end = record, _End(record)
         end = self._end
-        self._tick(now)
+        if now // _SECOND != self._day_second:
+            self._tick(now)
         if self._today <= end.day <= self._tomorrow:
             try:
                 found = os.lstat(self._path)
+                if end.size == found.st_size and end.inode == found.st_ino == self._inode:
+                    return False
             except FileNotFoundError:
-                found = None
-            if found and end.size == found.st_size and end.inode == found.st_ino == self._inode:
-                return end, False
-        return end, self._look(end)
+                pass
+        return self._look(end)
 
     def _look(self, end: _End) -> bool:
         """Open the day's file and find its end there; must a torn last line be closed?
@@ -271,15 +273,13 @@ class Log:
             pass  # a convenience: the log itself does not depend on it
 
     def _tick(self, now: int) -> None:
-        """Keep what changes at most once a second: the day, which is never before the newest file, and tomorrow."""
-        second = now // 1_000_000_000
-        if second != self._day_second:
-            self._day_second = second
-            self._tomorrow = clock.local_day(now + DAY_NS)
-            self._today = max([clock.local_day(now), *days(self.home, now)[-1:]])
+        """Once a second: the day, which is never before the newest file, and tomorrow."""
+        self._day_second = now // _SECOND
+        self._tomorrow = clock.local_day(now + DAY_NS)
+        self._today = max([clock.local_day(now), *days(self.home, now)[-1:]])
 
     def _stamp(self, ns: int) -> str:
-        second = ns // 1_000_000_000
+        second = ns // _SECOND
         if second != self._stamp_second:
             self._stamp_second, self._stamp_head = second, clock.stamp(ns)[:20]
         return f"{self._stamp_head}{ns // 1000 % 1_000_000:06d}Z"

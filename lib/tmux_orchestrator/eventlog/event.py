@@ -99,6 +99,7 @@ def build(body: str, source: dict[str, Any], **given: Any) -> dict[str, Any]:
     }
 
 
+_COMMON = ("notification", "message", "delivery")
 _SOURCE = ("identifier", "session", "host")
 _METADATA = ("correlation_id", "reply_to", "supersedes", "not_before", "expires")
 
@@ -171,7 +172,7 @@ def _is_sound(event: Any) -> bool:
         and text.isprintable()
         and "" not in words
         and source["type"] in SOURCES
-        and is_word(message["type"])
+        and (message["type"] in _COMMON or is_word(message["type"]))
         and message["priority"] in PRIORITIES
         and content["body"].strip() != ""
         and type(content["context"]) is dict

@@ -111,10 +111,15 @@ def stop(home: Home, name: str) -> bool:
 
 
 def _note(home: Home, name: str, text: str) -> None:
-    """Add a line of ours to what the component prints."""
-    out = _open_out(home, name)
+    """Add a line of ours to what the component prints; a full disk keeps nobody from starting or stopping it."""
+    try:
+        out = _open_out(home, name)
+    except SystemFailure:
+        return
     try:
         files.write_all(out, f"{clock.stamp(clock.now_ns())} {text}\n".encode())
+    except OSError:
+        pass
     finally:
         os.close(out)
 

@@ -52,12 +52,10 @@ def _find(path: str) -> os.stat_result | None:
 
 def _wait(fd: int, seconds: float) -> bool:
     """Join the kernel's queue for at most `seconds`."""
-    rung = False
+    waiting = True
 
     def ring(number: int, frame: object) -> None:
-        nonlocal rung
-        if not rung:
-            rung = True
+        if waiting:  # each time: one that is raised in somebody's __del__ is lost
             raise _Alarm
 
     try:
@@ -71,12 +69,15 @@ def _wait(fd: int, seconds: float) -> bool:
         return False
     timer = (0.0, 0.0)
     try:
-        timer = _signal.setitimer(_signal.ITIMER_REAL, seconds, 0.05)  # again, if it rings before flock has begun
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            timer = _signal.setitimer(_signal.ITIMER_REAL, seconds, 0.05)  # again, if it rings before flock has begun
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        finally:
+            waiting = False
     except _Alarm:
         pass
     finally:
-        rung = True
+        waiting = False
         _signal.setitimer(_signal.ITIMER_REAL, *timer)
         _signal.signal(_signal.SIGALRM, before or _signal.SIG_DFL)
     return _try(fd)  # the alarm may have rung when the lock was ours already: asking twice takes nothing
@@ -99,6 +100,17 @@ class Lock:
 
     def acquire(self) -> int:
         """Take the lock; the descriptor of the lock file."""
+        if self.fd >= 0:  # nearly always it is free, and where it was
+            try:
+                fcntl.flock(self.fd, _NOW)
+                found = os.lstat(self.path)
+                if found.st_ino == self._inode and found.st_dev == self._device:
+                    return self.fd
+            except OSError:
+                pass
+        return self._acquire()
+
+    def _acquire(self) -> int:
         try:
             end = 0.0
             while True:
