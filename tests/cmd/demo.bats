@@ -27,9 +27,10 @@ left() {
   expect 0 timeout 60 "$ROOT/share/demo/demo.sh"
   equals "$(left)" ""
   contains "$output" "held demo:dev: dialog"
-  contains "$output" "typed: 10 of 100"
-  contains "$output" "90 more since"
-  contains "$output" "still readable: 90"
+  typed=$(sed -n 's/^typed: \([0-9]*\) of 100.*/\1/p' <<<"$output")
+  [ "$typed" -gt 0 ] && [ "$typed" -le 10 ]
+  contains "$output" "$((100 - typed)) more since"
+  contains "$output" "still readable: $((100 - typed))"
   contains "$output" "no canary: nothing was executed"
   contains "$output" "'\$(touch $TMPDIR/"
 }

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 from proof.delivery_flood import clocked, frames
@@ -115,14 +116,18 @@ def lost_journal() -> Row:
 
 
 def log_replaced() -> Row:
-    """An editor saves the day file, somebody cuts it, somebody deletes it: no delivery is lost, none is repeated."""
+    """An editor saves the day file, somebody cuts it, somebody deletes it, and the broker sees it when there is a new
+    message in it: no delivery is lost, none is repeated."""
     with System(NO_BOUND) as system:
         broker = system.broker()
         agent = system.recorder("dev")
         problems = []
 
-        def delivers(text: str) -> None:
+        def delivers(text: str, act: Callable[[], object] = lambda: None) -> None:
+            broker.send_signal(signal.SIGSTOP)
+            act()
             event = system.publish("-t", "dev", text)
+            broker.send_signal(signal.SIGCONT)
             wait_over(system, event)
 
         def saved() -> None:
@@ -133,8 +138,7 @@ def log_replaced() -> Row:
         folder = system.root + "/logs/events"
         path = f"{folder}/{os.listdir(folder)[0]}"
         for number, act in enumerate((saved, lambda: os.truncate(path, 0), lambda: os.unlink(path), saved), 2):
-            act()
-            delivers(f"after {number}.")
+            delivers(f"after {number}.", act)
         for text in ("before 1.", *[f"after {number}." for number in range(2, 6)]):
             if agent.recorded().count(text.encode()) != 1:
                 problems.append(f"{text} typed {agent.recorded().count(text.encode())} times")

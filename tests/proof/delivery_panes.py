@@ -119,9 +119,9 @@ def pane_states(kind: str, states: dict[str, State]) -> Row:
             event = system.publish("-t", agent.name, f"during {name}.")
             wanted = ("failed: " if state.reason == "agent_gone" else "held: ") + state.reason
             if state.reason:
-                system.wait_outcome(event, wanted)
-                if _typed(agent) != typed:
-                    problems.append(f"{name}: typed all the same")
+                _wait_told(system, event)
+                if _typed(agent) != typed or system.said(event) != [wanted]:
+                    problems.append(f"{name}: {', '.join(system.said(event))}")
             state.leave(agent)
             wait_over(system, event)
             _wait_typed(agent, f"during {name}.")
@@ -131,6 +131,11 @@ def pane_states(kind: str, states: dict[str, State]) -> Row:
                 problems.append(f"{name}: typed twice")
     told = ", ".join(states)
     return row(f"states of a pane, held and delivered afterwards ({kind})", len(states), "; ".join(problems), told)
+
+
+def _wait_told(system: System, event: str) -> None:
+    """Until something is recorded of it."""
+    wait_until(lambda: system.said(event), 20, f"an outcome of {event}")
 
 
 def _wait_typed(agent: Agent, text: str) -> None:

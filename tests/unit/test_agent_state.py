@@ -304,6 +304,7 @@ def test_agents_by_pattern_can_be_used_and_not_changed(
     steering = control(home)
     agent = steering.find("web:dev")
     assert agent.key == f"web:pane-{by_hand[1:]}" and registry.load(home) == []
+    assert steering.find(agent.name).key == steering.find(agent.key).key == agent.key
     assert [seen.record()["adopted"] for seen in steering.look(steering.everybody())] == [True]
     for change in (
         lambda: steering.forget(agent),

@@ -141,10 +141,13 @@ def test_an_alarm_that_rings_before_the_wait_begins_is_not_the_last(
 
     def late(fd: int, what: int) -> None:
         if what == fcntl.LOCK_EX:
-            blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, [signal.SIGALRM])
-            time.sleep(0.02)  # it rings here, and nobody hears it
-            _signal.sigtimedwait([signal.SIGALRM], 1)
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+            blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, [])
+            try:
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, [signal.SIGALRM])
+                time.sleep(0.02)  # it rings here, and nobody hears it
+                _signal.sigtimedwait([signal.SIGALRM], 1)
+            finally:  # it may have rung before it was blocked
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
         real(fd, what)
 
     monkeypatch.setattr(fcntl, "flock", late)

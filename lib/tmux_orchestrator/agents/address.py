@@ -30,6 +30,8 @@ def canonical(agents: list[registry.Agent], target: str, session: str | None, qu
         return agent.key
     if ":" in target:
         return target
+    if target.startswith("pane-") and target[5:].isascii() and target[5:].isdigit():
+        return "%" + target[5:]  # adopted by the configuration, and in no registry
     if queue and registry.valid_name(target):
         return target
     hint = "" if queue is None else "; --queue if it will come"

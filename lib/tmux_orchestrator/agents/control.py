@@ -73,6 +73,8 @@ class Control:
         Raises UsageError for an unknown or ambiguous one, UnavailableError for a pane that is no agent's.
         """
         agent = registry.resolve(self.registered, target, self.source["session"])
+        if agent is None and target.rpartition(":")[2].startswith("pane-"):  # perhaps adopted by the configuration
+            agent = next((one for one in self.everybody() if target in (one.name, one.key)), None)
         if agent is not None:
             return agent
         if ":" not in target and not target.startswith("%"):

@@ -20,7 +20,7 @@ prints nothing (127: no such command, 126: cannot be run).
   --rate RATE             10/min (default), 5/s, 100/hour, 3/30s
   --burst N               how many may come at once (default: as many as the rate counts)
   --cost N                how many this one counts for (default 1)
-  --wait[=TIME]           wait for room, at most so long: 30s, 2m; then exit 124
+  --wait[=TIME]           wait for room, at most so long: 30s, 2m; exit 124, at once if that cannot be enough
   --peek                  only say how long it would take: nothing is granted
 
 examples:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-from tmux_orchestrator.agents import inbox, registry
-from tmux_orchestrator.eventlog import event, follow, printing, reader
+from tmux_orchestrator.eventlog import event, printing, reader
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
-from tmux_orchestrator.ground.locks import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-    Pair = tuple[bytes, dict[str, Any]]
-    Show = Callable[[bytes, dict[str, Any]], None]
+    Event = dict[str, Any]
+    Pair = tuple[bytes, Event]
+    Show = Callable[[bytes, Event], None]
 
 USAGE = """\
 usage: orc-read [options]
@@ -58,12 +57,8 @@ def main(argv: list[str]) -> int:
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))
     query, count, show = _query(given, home, settings), _count(given), printing.form(given.output)
-    if given.follow and (_is_document(given) or given.reverse):
-        raise errors.UsageError("--follow has no end: leave --json and -r out")
-    if given.unread is not None or given.cursor_file is not None:
+    if given.follow or given.unread is not None or given.cursor_file is not None:
         return _read_on(given, home, settings, query, count, show)
-    if given.follow:
-        return _follow(given, home, query, 10 if count is None else count, show)
     if count is not None:
         found: Iterable[Pair] = reader.last(home, query, count)
         if given.reverse:
@@ -73,6 +68,31 @@ def main(argv: list[str]) -> int:
     else:
         found = reader.search(home, query, backward=given.reverse)
     return _finish(given, query, _print(given, found, show))
+
+
+def _read_on(
+    given: options.Options,
+    home: paths.Home,
+    settings: config.Config,
+    query: reader.Query,
+    count: int | None,
+    show: Show,
+) -> int:
+    """What comes, or what was not read yet. What it needs is loaded here: the last few events come sooner without."""
+    from tmux_orchestrator.agents import reading
+
+    if given.follow and (_is_document(given) or given.reverse):
+        raise errors.UsageError("--follow has no end: leave --json and -r out")
+
+    def show_all(found: Iterable[Pair]) -> int:
+        return _print(given, reversed(list(found)) if given.reverse else found, show)
+
+    if given.unread is None and given.cursor_file is None:
+        return reading.follow_on(home, query, 10 if count is None else count, show_all, given.quiet)
+    path = reading.cursor_path(home, given.unread) if given.cursor_file is None else os.path.abspath(given.cursor_file)
+    unread = reading.Unread(home, settings, given.unread, query)
+    shown = reading.read_on(home, query, path, unread, count, show_all, given.quiet, given.follow)
+    return _finish(given, query, shown)
 
 
 def _is_document(given: options.Options) -> bool:
@@ -104,7 +124,7 @@ def _query(given: options.Options, home: paths.Home, settings: config.Config) ->
     if given.filter is not None:
         query.pattern = _pattern(given.filter)
     if given.session is not None:
-        query.match = _interest(given.session, home, settings).concerns
+        query.match = _interest(given.session, home, settings)
     return query
 
 
@@ -118,7 +138,9 @@ def _pattern(text: str) -> Callable[[str], Any]:
         raise errors.UsageError(f"--filter {text!r} is no regular expression ({error}): correct it") from None
 
 
-def _interest(where: str, home: paths.Home, settings: config.Config) -> inbox.Interest:
+def _interest(where: str, home: paths.Home, settings: config.Config) -> Callable[[Event], bool]:
+    from tmux_orchestrator.agents import inbox, registry
+
     session, colon, window = where.partition(":")
     panes: set[str] = set()
     if colon:
@@ -133,7 +155,7 @@ def _interest(where: str, home: paths.Home, settings: config.Config) -> inbox.In
             }
         except errors.UnavailableError:
             pass  # without a server nobody is in that window; what names it still matches
-    return inbox.of_session(registry.load(home), settings.groups, where, panes)
+    return inbox.of_session(registry.load(home), settings.groups, where, panes).concerns
 
 
 def _print(given: options.Options, found: Iterable[Pair], show: Show) -> int:
@@ -152,10 +174,10 @@ def _print(given: options.Options, found: Iterable[Pair], show: Show) -> int:
 
 def _print_whole(home: paths.Home, query: reader.Query) -> int:
     """Print everything between two times as it stands in the files; how many events it was."""
-    count = 0
-    for group in reader.whole(home, query):
-        count += len(group)
-        sys.stdout.buffer.write(printing.lines(group))
+    count, write = 0, sys.stdout.buffer.write
+    for block in reader.whole(home, query):
+        count += block.count(b"\n")
+        write(printing.plain(block))
     sys.stdout.flush()
     return count
 
@@ -171,124 +193,3 @@ def _finish(given: options.Options, query: reader.Query, count: int) -> int:
     if query.damaged:
         print(f"orc-read: {query.damaged} damaged lines stepped over: see orc-log check", file=sys.stderr)
     return errors.OK if count or given.json else errors.NO
-
-
-def _matching(lines: list[bytes], query: reader.Query, unread: _Unread | None) -> Iterator[Pair]:
-    for line in lines:
-        one = reader.decode(line)
-        if one is None:
-            query.damaged += bool(line)
-            continue
-        if unread is not None:
-            unread.note(one)
-        if query.wants(one):
-            yield line, one
-
-
-def _live(
-    home: paths.Home, follower: follow.Follower, query: reader.Query, unread: _Unread | None = None
-) -> Iterator[list[Pair]]:
-    """What comes, for ever, in groups; the follower's place is behind the group when it is handed out."""
-    from tmux_orchestrator.ground import files, watch
-
-    files.make_dir(home.events)
-    watcher = watch.Watch([home.events])
-    while True:
-        lines = follower.read()
-        yield list(_matching(lines, query, unread))
-        _tell_jumps(follower)
-        if not lines:
-            if watch.is_closed(1):
-                raise BrokenPipeError
-            watcher.wait(1.0)
-
-
-def _tell_jumps(follower: follow.Follower) -> None:
-    for jump in follower.jumps:
-        print(f"orc-read: {jump}", file=sys.stderr)
-    follower.jumps.clear()
-
-
-def _follow(given: options.Options, home: paths.Home, query: reader.Query, count: int, show: Show) -> int:
-    place = follow.end_of_log(home)
-    query.before = (place.day, place.offset)
-    shown = _print(given, reader.last(home, query, count), show)
-    query.before = None
-    if given.quiet and shown:
-        return errors.OK
-    for group in _live(home, follow.Follower(home, place), query):
-        if _print(given, group, show) and given.quiet:
-            break
-    return errors.OK
-
-
-def _read_on(
-    given: options.Options,
-    home: paths.Home,
-    settings: config.Config,
-    query: reader.Query,
-    count: int | None,
-    show: Show,
-) -> int:
-    """Go on where this reader stopped. Its cursor moves after what it read is out, and not with --quiet."""
-    path = _cursor_path(home, given.unread) if given.cursor_file is None else os.path.abspath(given.cursor_file)
-    with Lock(path + ".lock"):
-        follower = follow.Follower(home, follow.load_place(path) or follow.Place())
-        unread = _Unread(home, settings, given.unread, query)
-        found: list[Pair] = []
-        while lines := follower.read():
-            found = unread.untyped([*found, *_matching(lines, query, unread)])
-        if count is not None:
-            found = found[-count:] if count else []
-        shown = _print(given, reversed(found) if given.reverse else found, show)
-        _tell_jumps(follower)
-        if not given.quiet:
-            follow.save_place(path, follower.place)
-        if given.follow and not (given.quiet and shown):
-            for group in _live(home, follower, query, unread):
-                shown = _print(given, unread.untyped(group), show)
-                if shown and given.quiet:
-                    break
-                if shown:
-                    follow.save_place(path, follower.place)
-    return _finish(given, query, shown)
-
-
-def _cursor_path(home: paths.Home, name: str) -> str:
-    plain = name.replace(":", "@", 1)
-    if not event.is_word(plain.replace("@", "-").lower()):
-        raise errors.UsageError(f"{name!r} cannot be a reader: use letters, digits, _ and -")
-    return f"{home.run}/cursors/{plain}"
-
-
-class _Unread:
-    """For an agent: what is addressed to it, without what was typed to it already. For anybody else: everything."""
-
-    def __init__(self, home: paths.Home, settings: config.Config, name: str | None, query: reader.Query) -> None:
-        agents = registry.load(home)
-        mine = [agent for agent in agents if name in (agent.key, agent.name)] if name else []
-        self.keys = {agent.key for agent in mine}
-        self.typed: set[str] = set()
-        if not mine:
-            return
-        interest = inbox.of_agent(agents, settings.groups, str(name))
-        asked = query.match
-        query.match = lambda one: _is_for(one, interest) and (asked is None or asked(one))
-
-    def note(self, one: dict[str, Any]) -> None:
-        """Remember what an event says of deliveries."""
-        message = one["message"]
-        if self.keys and message["type"] == "delivery":
-            context = message["content"]["context"]
-            if context.get("target") in self.keys and context.get("outcome") in ("typed", "confirmed", "acked"):
-                self.typed.add(str(context.get("event")))
-
-    def untyped(self, found: list[Pair]) -> list[Pair]:
-        return [pair for pair in found if pair[1]["id"] not in self.typed] if self.typed else found
-
-
-def _is_for(one: dict[str, Any], interest: inbox.Interest) -> bool:
-    source = one["source"]
-    if one["message"]["type"] in event.RECORDS or (source.get("session"), source.get("identifier")) in interest.senders:
-        return False
-    return interest.is_addressed(one)

@@ -113,6 +113,8 @@ class Log:
 
     def store(self, prepared: list[Prepared]) -> list[str]:
         """`append`, of events that `prepare` has made ready."""
+        if self._now() // _SECOND != self._day_second:
+            self._lock.close()  # once a second it is opened anew: somebody may have moved the folder
         try:
             lock_fd = self._lock.acquire()
             try:

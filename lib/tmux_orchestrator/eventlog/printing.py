@@ -6,7 +6,7 @@ import os
 import sys
 
 from tmux_orchestrator.eventlog.event import render, short
-from tmux_orchestrator.ground import clock, fastjson, output
+from tmux_orchestrator.ground import clock, fastjson
 from tmux_orchestrator.ground.errors import UsageError
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ def form(wanted: str | None) -> Callable[[bytes, dict[str, Any]], None]:
     wanted = wanted or ("table" if sys.stdout.isatty() else "jsonl")
     if wanted in ("jsonl", "json"):
         return line
+    from tmux_orchestrator.ground import output
+
     if wanted == "text":
         return lambda _, event: print(output.clean(render(event)))
     if wanted == "body":
@@ -41,15 +43,15 @@ def form(wanted: str | None) -> Callable[[bytes, dict[str, Any]], None]:
 
 def line(stored: bytes, _: object = None) -> None:
     """Print a line of the log as it stands there."""
-    sys.stdout.write(lines([stored]).decode("ascii"))
+    sys.stdout.write(plain(stored + b"\n").decode("ascii"))
 
 
-def lines(stored: list[bytes]) -> bytes:
-    """Lines of the log, ready to be written; those that somebody else put there may hold more than ASCII."""
-    joined = b"".join([line + b"\n" for line in stored])
-    if joined.isascii() and not any(control in joined for control in (b"\r", b"\t", b"\x7f")):
-        return joined
-    return "".join([fastjson.dumps(fastjson.loads(line)) + "\n" for line in stored]).encode("ascii")
+def plain(stored: bytes) -> bytes:
+    """Lines of the log as they stand there; those that somebody else wrote may hold more than ASCII."""
+    if stored.isascii() and not any(control in stored for control in (b"\r", b"\t", b"\x7f")):
+        return stored
+    lines = stored.removesuffix(b"\n").split(b"\n")
+    return "".join([fastjson.dumps(fastjson.loads(line)) + "\n" for line in lines]).encode("ascii")
 
 
 def _columns() -> int:
@@ -61,6 +63,8 @@ def _columns() -> int:
 
 
 def _row(event: dict[str, Any]) -> str:
+    from tmux_orchestrator.ground import output
+
     source, to = event["source"], event["to"]
     sender = str(source.get("identifier")) + ("" if source.get("verified") is True else "?")
     receivers = ",".join([*to["targets"], *("+" + group for group in to["groups"])]) or "-"

@@ -1,8 +1,8 @@
 """One lock for all: flock on a file that is never unlinked.
 
 The kernel queues the waiters, so nobody starves, and frees the lock when its holder dies. flock(1) and the
-`filelock` package take the same lock, so shell scripts can join in. After locking, the path is checked to
-lead to the same inode still: somebody may have deleted or replaced the file while we waited.
+`filelock` package take the same lock, so shell scripts can join in. After locking, the file is checked to have
+its name still: somebody may have deleted or replaced it while we waited.
 """
 
 from __future__ import annotations
@@ -41,13 +41,6 @@ def _try(fd: int) -> bool:
         if error.errno not in _BUSY:
             raise
         return False
-
-
-def _find(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:
-        return None
 
 
 def _wait(fd: int, seconds: float) -> bool:
@@ -90,39 +83,36 @@ class Lock:
     system refuses.
     """
 
-    __slots__ = ("_device", "_inode", "fd", "path", "timeout")
+    __slots__ = ("fd", "path", "timeout")
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
         self.fd = -1
-        self._inode = self._device = 0
 
     def acquire(self) -> int:
         """Take the lock; the descriptor of the lock file."""
-        if self.fd >= 0:  # nearly always it is free, and where it was
+        if self.fd >= 0:  # nearly always it is free, and still has its name
             try:
                 fcntl.flock(self.fd, _NOW)
-                found = os.lstat(self.path)
-                if found.st_ino == self._inode and found.st_dev == self._device:
+                if os.fstat(self.fd).st_nlink:
                     return self.fd
             except OSError:
                 pass
         return self._acquire()
 
     def _acquire(self) -> int:
+        end = 0.0
         try:
-            end = 0.0
             while True:
                 if self.fd < 0:
-                    self._open()
+                    self.fd = _open(self.path)
                 if not _try(self.fd):
                     end = end or time.monotonic() + self.timeout
                     left = end - time.monotonic()
                     if left <= 0 or not _wait(self.fd, left):
                         raise TryLater(f"{self.path} is locked by another process: try again")
-                found = _find(self.path)
-                if found is not None and found.st_ino == self._inode and found.st_dev == self._device:
+                if os.fstat(self.fd).st_nlink:
                     return self.fd
                 self.close()  # deleted or replaced while we waited
         except OSError as error:
@@ -130,11 +120,6 @@ class Lock:
             raise SystemFailure(
                 f"cannot lock {self.path} ({error.strerror}): see that it is a plain file that you may write"
             ) from None
-
-    def _open(self) -> None:
-        self.fd = _open(self.path)
-        found = os.fstat(self.fd)
-        self._inode, self._device = found.st_ino, found.st_dev
 
     def release(self) -> None:
         fcntl.flock(self.fd, fcntl.LOCK_UN)

@@ -184,7 +184,9 @@ class _System:
 
     def _take(self, seconds: float) -> bool:
         """Take in what the recorder tells; False when it tells nothing for so long."""
-        if not select.select([self._read], [], [], max(0.0, seconds))[0]:
+        ready = select.poll()  # not select: a process may have more than 1,024 files open
+        ready.register(self._read, select.POLLIN)
+        if not ready.poll(max(0.0, seconds) * 1000):
             return False
         data = os.read(self._read, 1 << 20)
         self._buffer += data

@@ -1,0 +1,49 @@
+"""The long-lived parts: what is noted in their output, and what that says of how they ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tmux_orchestrator.ground import components, files
+from tmux_orchestrator.ground.paths import Home
+
+
+def out(home: Home, text: str) -> None:
+    files.make_dir(home.logs)
+    Path(home.out_file("broker")).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "crashed"),
+    [
+        ("", False),
+        ("T INFO broker: started (pid 1)\n", True),
+        ("T INFO broker: started (pid 1)\nT ERROR broker: oh\n", True),
+        ("T INFO broker: started (pid 1)\nT INFO broker: stopped on request\n", False),
+        ("T INFO broker: stopped on request\nT INFO broker: started (pid 2)\n", True),
+        ("T INFO monitor: stopped on request\n", True),
+    ],
+)
+def test_what_does_not_end_with_its_stop_crashed(home: Home, text: str, crashed: bool) -> None:
+    out(home, text)
+    assert bool(components.crash(home, "broker")) is crashed
+
+
+def test_nothing_that_was_never_started_crashed(home: Home) -> None:
+    assert components.crash(home, "broker") == []
+
+
+def test_a_full_disk_keeps_nobody_from_starting_or_stopping(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "write_all", full)
+    components._note(home, "broker", "INFO broker: started (pid 1)")
+    files.make_dir(home.logs)
+    os.mkdir(home.out_file("monitor"))
+    components._note(home, "monitor", "INFO monitor: started (pid 1)")
+    assert components.crash(home, "broker") == []
