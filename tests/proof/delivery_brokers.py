@@ -37,15 +37,22 @@ def check(quick: bool) -> list[Row]:
 def second_broker() -> Row:
     """Started by mistake, some at the same time: they leave with exit 1, and everything is typed once."""
     with System(NO_BOUND) as system:
-        system.broker()
+        first = system.broker()
         agent = system.recorder("dev")
         others = [system.broker("--once") for _ in range(5)]
         event = system.publish("-t", "dev", "only once.")
         codes = [other.wait(30) for other in others]
         wait_over(system, event)
         count = agent.recorded().count(b"only once.")
-    problem = "" if codes == [1] * 5 and count == 1 else f"exits {codes}, typed {count} times"
-    return row("brokers started by mistake", len(codes), problem)
+        problem = "" if codes == [1] * 5 and count == 1 else f"exits {codes}, typed {count} times"
+        os.unlink(system.root + "/logs/broker.pid")
+        another = system.broker()
+        ids = [system.publish("-t", "dev", f"with two brokers {n}.") for n in range(10)]
+        wait_over(system, *ids)
+        wait_until(lambda: (first.poll() is None) != (another.poll() is None), 20, "one of the two to leave")
+        twice = [n for n in range(10) if agent.recorded().count(f"with two brokers {n}.".encode()) != 1]
+    problem = problem or (f"{len(twice)} messages typed twice with a deleted pid file" if twice else "")
+    return row("brokers started by mistake, the last beside a deleted pid file", len(codes) + 1, problem)
 
 
 def take_over(times: int) -> Row:

@@ -234,6 +234,21 @@ def test_a_tmux_that_never_answers_is_given_up_after_some_attempts(desk: Desk) -
     assert times[-1] - times[-2] >= 30 * SECOND, "the breaker is open"
 
 
+def test_what_was_typed_late_and_never_written_down_counts_from_the_crash_on(desk: Desk) -> None:
+    """tmux was slow: the frame came long after its intent, and then the broker died."""
+    desk.configure("monitoring: {max_messages_per_minute: 1}\ndelivery: {pair_per_minute: 0}\n")
+    key = desk.agent("dev")
+    desk.start()
+    desk.publish("x", "dev")
+    desk.panes.before_typing = lambda text: desk.clocks.pass_by(40 * SECOND)
+    dies_after_typing(desk)
+    desk.panes.before_typing = lambda text: None
+    desk.again()
+    desk.run(200)
+    first, second = [at for at, target, text in desk.panes.typed if target == key and "more since" not in text][:2]
+    assert second - first > 60 * SECOND
+
+
 # evidence
 
 

@@ -164,6 +164,17 @@ def test_the_whole_of_a_log_that_was_torn_at_any_byte(home: Home) -> None:
         assert (len(handed_out), query.damaged) == (2, 1), data[:cut]
 
 
+def test_a_line_that_was_glued_to_a_torn_one_is_damage(home: Home) -> None:
+    """A shell script that joins in does not close a torn line."""
+    log = Log(home)
+    log.append([made("a"), made("b"), made("c")])
+    path = daylog.day_file(home, days.days(home)[0])
+    first, second, third, _ = Path(path).read_bytes().split(b"\n")
+    Path(path).write_bytes(first + b"\n" + second[:-9] + third + b"\n" + third + b"\n")
+    query = Query()
+    assert b"".join(reader.whole(home, query)) == first + b"\n" + third + b"\n" and query.damaged == 1
+
+
 def test_unusual_ends_are_looked_at_closely(home: Home) -> None:
     log = Log(home)
     log.append([made("a", hops=3), made("b", queue=True), made("c") | {"mine": [1]}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tmux_orchestrator.ground import clock, config, errors, options, paths, pidfile
+from tmux_orchestrator.ground import errors, options, paths, pidfile
 
 USAGE = """\
 usage: orc-broker [options]
@@ -26,14 +26,12 @@ def main(argv: list[str]) -> int:
     if given.args:
         raise errors.UsageError(f"{given.args[0]!r} is no option: see --help")
     home = paths.find_home()
-    settings = config.load(home)
-    clock.use_zone(settings.get("events.timezone"))
+    from tmux_orchestrator.delivery.broker import Broker  # before the wait: whoever stands by takes over at once
+
     if pidfile.claim(home, "broker", wait=given.standby) is None:
         pid = pidfile.running(home, "broker")
         told = f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends"
         print(told, file=sys.stderr)
         return errors.NO
-    from tmux_orchestrator.delivery.broker import Broker
-
     Broker(home).run(once=given.once)
     return errors.OK
