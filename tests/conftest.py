@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
     found = shutil.which("orc-publish")
     assert found == f"{ROOT}/bin/orc-publish", f"PATH finds {found}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_open_files() -> Iterator[None]:
+    """No module of tests leaves a file open: they add up, and the last tests would pay for it."""
+    before = _open_files()
+    yield
+    gc.collect()
+    left = [f"/proc/self/fd/{fd}" for fd in _open_files() - before]
+    assert not left, [os.readlink(fd) for fd in left if os.path.lexists(fd)]
+
+
+def _open_files() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture

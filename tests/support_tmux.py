@@ -67,6 +67,7 @@ class Server:
         name = session or f"s{self._count}"
         keep = [";", "set-option", "-w", "-t", f"={name}:", "remain-on-exit", "on"] if remain else []
         pane, pid = self.tmux("new-session", "-d", *self.size, *told, "-s", name, "--", *argv, *keep).split()
+        wait_until(lambda: not _is_tmux(pid), what="the program's start")
         return pane, int(pid)
 
     def screen(self, pane: str) -> str:
@@ -94,6 +95,14 @@ class Server:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             self.tmux("kill-server", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_tmux(pid: str) -> bool:
+    """Has the pane's process not become the program yet? It begins as a copy of the server."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "tmux"
+    except OSError:
+        return False
 
 
 def _zombie(pid: int) -> bool:

@@ -25,6 +25,7 @@ from support_broker import SECOND, Desk
 from support_faults import Faults, Killed
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.event import short
+from tmux_orchestrator.ground import tmux
 from tmux_orchestrator.ground.config import Config
 
 MINUTE = 60 * SECOND
@@ -223,18 +224,36 @@ def test_a_line_that_is_no_event_stops_nothing(tmp_path: Path, line: bytes) -> N
 
 
 def test_a_target_that_no_event_can_hold_stops_no_record(tmp_path: Path) -> None:
-    """The session of a registered agent may be longer than a target may be."""
+    """The name of a session may be longer than a target may be, and then its agent cannot be told."""
     with Desk(str(tmp_path / "home")) as desk:
         desk.agent("dev")
-        desk.agent("far", session="s" * 200)
+        desk.agent("far", session="s" * 126)
         desk.start()
-        sender = {"type": "agent", "identifier": "far", "session": "s" * 120, "verified": True}
-        desk.agents[-1].session = "s" * 126
-        desk.register()
-        lost = desk.publish("x", "nosuch:1", source=sender | {"session": "s" * 126})
+        sender = {"type": "agent", "identifier": "far", "session": "s" * 126, "verified": True}
+        lost = desk.publish("x", "nosuch:1", source=sender)
+        desk.run(3)
         fine = desk.publish("y", "dev")
-        desk.run(5)
+        desk.run(3)
         assert desk.said(lost) == ["failed: unknown_target"] and desk.said(fine) == ["typed"]
+
+
+def test_one_look_at_the_panes_serves_the_lines_that_came_before_it(tmp_path: Path) -> None:
+    with Desk(str(tmp_path / "home")) as desk:
+        desk.agent("dev")
+        desk.start()
+        looks: list[int] = []
+
+        def look() -> list[tmux.Pane]:
+            looks.append(0)
+            return []
+
+        desk.panes.panes = look  # type: ignore[method-assign]
+        lost = [desk.publish("x", "nosuch:1") for _ in range(50)]
+        desk.run(1)
+        assert len(looks) == 1 and {said for one in lost for said in desk.said(one)} == {"failed: unknown_target"}
+        desk.publish("x", "nosuch:1")
+        desk.run(1)
+        assert len(looks) == 2
 
 
 # The loop itself.

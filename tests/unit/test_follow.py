@@ -20,6 +20,7 @@ from tmux_orchestrator.ground.errors import DataError, SystemFailure
 from tmux_orchestrator.ground.paths import Home
 
 DAY = daylog.DAY_NS
+SECOND = 1_000_000_000
 SOURCE = {"type": "agent", "identifier": "backend", "session": "s", "host": "h", "verified": False}
 
 
@@ -290,7 +291,7 @@ def test_another_log_in_the_same_place(world: World) -> None:
             os.unlink(f"{folder}/{name}")
     world.follower = Follower(world.home, place)
     world.log = Log(world.home, now=lambda: world.ns)
-    for later in (0, DAY):
+    for later in (SECOND, DAY):
         world.ns += later
         world.write("d", "e")
     assert world.look() == ["d", "e", "d", "e"]

@@ -225,7 +225,7 @@ def test_unaddressed_and_records_reach_nobody() -> None:
     assert route(event(), HERE) == Routing([], [])
     for kind in RECORDS:
         assert route(event("pm", "nobody", groups=["leads"], type=kind), HERE) == Routing([], [])
-        assert not needs_panes(event("%1", type=kind), HERE)
+        assert not needs_panes(event("%1", type=kind), Directory(AGENTS, GROUPS))
 
 
 def test_the_records_are_these() -> None:
@@ -324,11 +324,13 @@ def test_a_rule_can_make_what_the_monitoring_says_heard() -> None:
 
 
 def test_needs_panes() -> None:
-    assert not needs_panes(event("pm", "work:dev", "@all", groups=["backend", "unknown"]), HERE)
+    nobody_looked = Directory(AGENTS, GROUPS)
+    assert not needs_panes(event("pm", "work:dev", "@all", groups=["backend", "unknown"]), nobody_looked)
     for one in (event("%1"), event("work:0"), event(groups=["odd"])):
-        assert needs_panes(one, HERE)
-    assert needs_panes(event("pm"), HERE, [rule({}, route=["work:0"])])
-    assert not needs_panes(event("pm"), HERE, [rule({"type": ["x"]}, route=["work:0"])])
+        assert needs_panes(one, nobody_looked)
+        assert not needs_panes(one, HERE), "somebody looked"
+    assert needs_panes(event("pm"), nobody_looked, [rule({}, route=["work:0"])])
+    assert not needs_panes(event("pm"), nobody_looked, [rule({"type": ["x"]}, route=["work:0"])])
 
 
 # Small things.

@@ -222,6 +222,8 @@ def test_a_server_that_leaves_in_the_middle_types_nothing_and_is_connected_to_ag
     assert one.submit(there) == "no_server"
     assert one.panes() == [] and one.descriptors() == []
     Server.there = True
+    one.panes()
+    assert len(one.descriptors()) == 1, "whoever asks for the panes does not wait for the next try"
     boot.now += SECOND
     assert one.look([there], set())[there.key].reason == ""
 

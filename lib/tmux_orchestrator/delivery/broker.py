@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import sys
 from types import FrameType
-from typing import Any
 
 from tmux_orchestrator.agents import adoption, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
@@ -28,7 +26,7 @@ from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import daylog, follow
 from tmux_orchestrator.eventlog.daylog import Log
-from tmux_orchestrator.ground import clock, config, fastjson, files, tmux, watch
+from tmux_orchestrator.ground import clock, config, fastjson, files, pidfile, tmux, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
 from tmux_orchestrator.ground.paths import Home
 
@@ -46,6 +44,7 @@ class Broker:
         self.home = home
         self.live = config.Live(home)
         get = self.live.config.get
+        clock.use_zone(get("events.timezone"))
         self.journal = Journal(home)
         self.outcomes = Outcomes(home, Log(home, durable=False, lock_timeout=1.0))
         self.ledger = Ledger(home, self.journal, self.outcomes)
@@ -64,6 +63,7 @@ class Broker:
         self._boot_id = clock.boot_id()
         self._problems: dict[str, int] = {}  # what was said, and until when it is not said again
         self._stopping = False
+        self._pid_inode = self._pid_file()
         self._watch = watch.Watch([home.events, home.registry])
         past = History(home, self.journal)
         self.intake.delivered, self.intake.lately = past.delivered, past.lately
@@ -92,6 +92,10 @@ class Broker:
         What the system refuses (a full disk, a file that cannot be read) is said once a minute and tried again.
         """
         problem, more = "", False
+        if not self._is_alone():
+            self._say("ERROR another broker has taken logs/broker.pid, which was deleted: this one leaves")
+            self._stopping = True
+            return False
         try:
             self._look_around()
             more = self._take_in()
@@ -124,6 +128,7 @@ class Broker:
         self.follower.jumps.clear()
         if not lines:
             return False
+        self.intake.forget_panes()
         offset = place.offset - sum(len(line) + 1 for line in lines)
         for line in lines:
             self.intake.take(line, (place.day, offset, len(line)))
@@ -210,6 +215,21 @@ class Broker:
 
     # beginning and end
 
+    def _pid_file(self) -> int:
+        """Its inode; 0 when there is none."""
+        try:
+            return os.stat(self.home.pid_file("broker")).st_ino
+        except FileNotFoundError:
+            return 0
+
+    def _is_alone(self) -> bool:
+        """Somebody may have deleted the pid file, and with it the lock that keeps a second broker away."""
+        if self._pid_file() == self._pid_inode:
+            return True
+        alone = pidfile.claim(self.home, "broker") is not None
+        self._pid_inode = self._pid_file()
+        return alone
+
     def _signals(self) -> int:
         """A descriptor that becomes readable with a signal to stop."""
         wakeup, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -231,18 +251,15 @@ class Broker:
 
     def _sleep(self, wakeup: int, until: int) -> None:
         seconds = max(0.0, (until - clock.boot_ns()) / 1e9) if until else 0.0
-        servers = [server for server in self.typist.descriptors() if server.fileno() >= 0]
-        watched: list[Any] = [wakeup, *servers]
-        if self._watch.fileno() >= 0:
-            watched.append(self._watch)
-        else:
+        changes, servers = self._watch.fileno(), [server.fileno() for server in self.typist.descriptors()]
+        if changes < 0:
             seconds = min(seconds, 0.05)
-        ready = select.select(watched, [], [], seconds)[0]
+        ready = watch.readable([wakeup, changes, *servers], seconds)
         if wakeup in ready:
             os.read(wakeup, 512)
-        if self._watch in ready:
+        if changes in ready:
             self._watch.drain()
-        if any(server in ready for server in servers):
+        if not ready.isdisjoint(servers):
             self.typist.drain()
 
     def _leave(self) -> None:

@@ -88,7 +88,12 @@ class Intake:
             one.agent = self.directory.by_key.get(key)
         return one
 
-    # a line of the log
+    # lines of the log
+
+    def forget_panes(self) -> None:
+        """Lines have come that are newer than the last look at the panes. One look serves all of them."""
+        if self.directory.has_looked:
+            self.directory = Directory(self.directory.agents, self.settings.groups)
 
     def take(self, line: bytes, place: Place) -> None:
         """One line of the log, and where it stands."""

@@ -127,6 +127,8 @@ class Journal:
     `damaged` lines in its middle mean that something was forgotten: the log has to be asked.
     """
 
+    _fd = -1
+
     def __init__(self, home: Home) -> None:
         self.path = home.run + "/broker.journal"
         self.memory = Memory()
@@ -214,4 +216,8 @@ class Journal:
         self.memory = fresh
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close

@@ -68,11 +68,13 @@ class Directory:
     """Everybody who can be addressed: the registered agents, the configured groups, the panes of the server."""
 
     def __init__(
-        self, agents: Sequence[Agent], groups: Mapping[str, Sequence[str]], panes: Sequence[Pane] = ()
+        self, agents: Sequence[Agent], groups: Mapping[str, Sequence[str]], panes: Sequence[Pane] | None = None
     ) -> None:
+        """`panes` None: nobody has looked yet, so what only they can tell has to wait for a look."""
         self.agents = list(agents)
         self.groups = groups
-        self.panes = list(panes)
+        self.has_looked = panes is not None
+        self.panes = list(panes or ())
         self.by_key = {agent.key: agent for agent in agents}
         self._by_name: dict[str, list[Agent]] = {}
         for agent in agents:
@@ -137,8 +139,8 @@ def _is_window(pane: Pane, text: str) -> bool:
 
 
 def needs_panes(event: Mapping[str, Any], directory: Directory, rules: Iterable[Rule] = ()) -> bool:
-    """Can the event be routed only with a fresh list of panes?"""
-    if event["message"]["type"] in RECORDS:
+    """Can the event be routed only by looking at the panes, and has nobody looked yet?"""
+    if directory.has_looked or event["message"]["type"] in RECORDS:
         return False
     texts = list(event["to"].get("targets") or [])
     for group in event["to"].get("groups") or []:

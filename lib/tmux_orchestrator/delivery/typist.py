@@ -131,7 +131,9 @@ class Typist:
         return _REASONS.get(answer, answer)
 
     def panes(self) -> list[tmux.Pane]:
-        """Every pane of the default server; none while there is no server."""
+        """Every pane of the default server; none while there is no server. It is asked now, whatever the backoff:
+        what depends on the answer is decided once."""
+        self._retry.pop(self._default, None)
         try:
             return self._server(self._default).panes()
         except UnavailableError:

@@ -149,10 +149,13 @@ class Waiting:
         if item.supersede and self._keys.get((item.sender, item.supersede)) is item:
             del self._keys[item.sender, item.supersede]
         if self.later.pop(item.id, None) is None:
-            queues = self.queues[item.rank]
-            queues[item.sender].remove(item)
-            if not queues[item.sender]:
-                del queues[item.sender]
+            self._unqueue(item)
+
+    def _unqueue(self, item: Item) -> None:
+        queues = self.queues[item.rank]
+        queues[item.sender].remove(item)
+        if not queues[item.sender]:
+            del queues[item.sender]
         if not self.queues[GATHERED]:
             self.gathered_since = None
 
@@ -164,7 +167,10 @@ class Waiting:
         return item
 
     def tick(self, now_ns: int) -> list[Item]:
-        """Queue what has become due; what has expired is taken out and returned."""
+        """Queue what has become due; what has expired is taken out and returned.
+
+        What a clock that ran back makes early again waits once more.
+        """
         if now_ns < self.wake_ns:
             return []
         expired = []
@@ -175,13 +181,16 @@ class Waiting:
                 expired.append(item)
                 continue
             self.wake_ns = min(self.wake_ns, item.expires_ns or NEVER)
-            if item.id not in self.later:
-                continue
             if item.is_due(now_ns):
-                del self.later[item.id]
-                self._queue(item, now_ns)
-            else:
-                self.wake_ns = min(self.wake_ns, item.due_ns)
+                if self.later.pop(item.id, None) is not None:
+                    self._queue(item, now_ns)
+                continue
+            self.wake_ns = min(self.wake_ns, item.due_ns)
+            if item.id not in self.later:
+                self._unqueue(item)
+                self.later[item.id] = item
+                for one in item.all():
+                    self.unsaid.pop(one.id, None)
         return expired
 
     def ran_back(self, now_ns: int) -> None:

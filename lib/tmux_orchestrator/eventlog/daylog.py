@@ -136,6 +136,8 @@ class Log:
             self._fd = -1
         self._lock.close()
 
+    __del__ = close
+
     def _sync(self, marked: bool) -> None:
         try:
             if marked:

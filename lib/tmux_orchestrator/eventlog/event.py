@@ -30,6 +30,9 @@ _ID = _WORD | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.:")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
+ID_LENGTH, MS_LENGTH = 26, 10  # characters of an id of ours; its first ones are the milliseconds
+
+
 class Ids:
     """Makes ids that sort by time and are unique across hosts: 48 bits of milliseconds, 50 random bits, a counter.
 
@@ -47,7 +50,7 @@ class Ids:
         ms = ns // 1_000_000
         self._count = n = self._count + 1 & (1 << 30) - 1
         if ms != self._ms or not n & 1023:
-            self._ms, self._head = ms, _base32(ms, 10) + self._mine + _base32(n >> 10, 4)
+            self._ms, self._head = ms, _base32(ms, MS_LENGTH) + self._mine + _base32(n >> 10, 4)
         return self._head + _ALPHABET[n >> 5 & 31] + _ALPHABET[n & 31]
 
 

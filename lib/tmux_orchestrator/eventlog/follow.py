@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.eventlog.days import day_file, days
+from tmux_orchestrator.eventlog.event import ID_LENGTH, MS_LENGTH
 from tmux_orchestrator.eventlog.reader import BLOCK, LONGEST, DayFile, decode
 from tmux_orchestrator.ground import fastjson, files
 from tmux_orchestrator.ground.errors import DataError
@@ -84,6 +85,15 @@ def end_of_log(home: Home) -> Place:
         file.close()
 
 
+def _is_younger(one: str, other: str) -> bool:
+    """Was the event called `one` made after the other, by the milliseconds in their ids?
+
+    Then it is another log's, which began its numbers anew, and whose file may even have the inode of the deleted one.
+    Ids that callers chose do not tell.
+    """
+    return len(one) == len(other) == ID_LENGTH and one[:MS_LENGTH] > other[:MS_LENGTH]
+
+
 def _name(line: bytes) -> tuple[str, int]:
     """(id, sequence number) of a line; ("", 0) for damage."""
     if line.startswith(b'{"id": "'):  # as we write it ourselves
@@ -128,6 +138,8 @@ class Follower:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    __del__ = close
 
     def _first_day(self) -> bool:
         existing = days(self.home)
@@ -199,7 +211,7 @@ class Follower:
                 last_id, seq = _name(line)
                 if last_id and last_id == place.last_id:
                     behind, told = offset, "found the last id again"
-                elif not behind and 0 < seq <= place.last_seq:
+                elif not behind and 0 < seq <= place.last_seq and not _is_younger(last_id, place.last_id):
                     read = offset
         finally:
             file.close()

@@ -129,6 +129,8 @@ class Lock:
             os.close(self.fd)
             self.fd = -1
 
+    __del__ = close
+
     def __enter__(self) -> Lock:
         self.acquire()
         return self

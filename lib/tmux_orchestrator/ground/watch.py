@@ -7,6 +7,7 @@ had the watch only sleeps, a tenth of a second at a time.
 
 from __future__ import annotations
 
+import math
 import select
 import time
 
@@ -46,13 +47,25 @@ class Watch:
         if self._inotify is None:
             time.sleep(min(seconds, _NAP))
             return
-        if select.select([self._inotify], [], [], min(seconds, _SECOND))[0]:
+        if readable([self._inotify.fileno()], min(seconds, _SECOND)):
             self.drain()
 
     def close(self) -> None:
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
+
+
+def readable(fds: list[int], seconds: float) -> set[int]:
+    """Those that have something to read, as soon as one has or after `seconds`. -1 stands for none.
+
+    Not by `select`, which refuses descriptors from 1024 on.
+    """
+    poll = select.poll()
+    for fd in fds:
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(math.ceil(max(0.0, seconds) * 1000))}
 
 
 def is_closed(fd: int) -> bool:
