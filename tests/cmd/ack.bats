@@ -13,6 +13,10 @@ last() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   expect 0 orc-ack "#${id: -6}" --note "restarted it" --from s:pm
   equals "$(last '.message.content | [.body, .context.note] | join(" | ")')" "ACK $id - restarted it | restarted it"
   equals "$(last '[.source.identifier, .source.session, .source.verified] | join(" ")')" "pm s false"
+  small=${id: -6}
+  expect 0 orc-ack "${small,,}"
+  equals "$(last .metadata.reply_to)" "$id"
+  equals "$(orc-read --id "${small,,}" -o id)" "$id"
 }
 
 @test "several at once, each with its own" {

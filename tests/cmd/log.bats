@@ -13,6 +13,8 @@ load ../helper
   equals "$output" "$ORC_HOME/logs/events/$(date -d yesterday +%F).jsonl"
   expect 1 orc-log path 2020-02-29
   equals "$output" "$ORC_HOME/logs/events/2020-02-29.jsonl"
+  expect 64 orc-log path 2026-02-30
+  one_line "$stderr"
   expect 0 env TZ=Pacific/Kiritimati orc-log path
   equals "$output" "$ORC_HOME/logs/events/$(date +%F).jsonl"
 }

@@ -12,6 +12,7 @@ from support_broker import SECOND, Desk
 from support_faults import Killed
 from tmux_orchestrator.agents.screen import Screen
 from tmux_orchestrator.delivery import journal as journals
+from tmux_orchestrator.eventlog.days import DAY_NS
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock
 
@@ -283,9 +284,113 @@ def test_another_process_of_that_name_confirms_nothing(desk: Desk) -> None:
     event = desk.publish("x", "dev")
     desk.run(0.01)
     desk.agent("dev", profile="demo", pid=os.getppid())
-    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(0.1)
+    first, again = desk.panes.frames(key)
+    assert "repeat" not in first and "repeat 1" in again and desk.said(event) == ["typed", "typed"]
+    empty_box(desk, key, again)
     desk.run(10)
-    assert desk.said(event) == ["typed", "typed: agent_gone"]
+    assert desk.said(event) == ["typed", "typed", "confirmed"]
+
+
+def test_what_an_agent_died_of_is_not_typed_for_ever(desk: Desk) -> None:
+    desk.configure("delivery: {retries: 2}\n")
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("poison", "dev")
+    for pid in (os.getppid(), os.getpid(), os.getppid(), os.getpid()):
+        desk.run(0.1)
+        desk.agent("dev", profile="demo", pid=pid)
+    desk.run(10)
+    assert len(desk.panes.frames(key)) == 3 and desk.said(event) == ["typed"] * 3 + ["typed: agent_gone"]
+
+
+def test_a_frame_whose_process_died_while_no_broker_ran_is_typed_again(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    desk.crash()
+    desk.clocks.pass_by(SECOND)
+    ticks = desk.clocks.boot * os.sysconf("SC_CLK_TCK") // SECOND
+    desk.agent("dev", profile="demo", pid_start=ticks)
+    desk.clocks.pass_by(20 * SECOND)
+    desk.start()
+    desk.run(1)
+    assert ["repeat" in frame for frame in desk.panes.frames(key)] == [False, True]
+    assert desk.said(event) == ["typed", "typed"]
+
+
+def test_what_tmux_does_not_answer_is_told_and_counted(desk: Desk) -> None:
+    key = desk.agent("dev")
+    broker = desk.start()
+    desk.panes.refuse[key] = "unknown"
+    event = desk.publish("x", "dev")
+    desk.run(0.5)
+    assert desk.said(event) == ["held: no_answer"]
+    told = broker.status()["targets"]
+    assert isinstance(told, dict) and (told[key]["queued"], told[key]["hold"]) == (1, "no_answer")
+    desk.panes.reasons[key] = "copy_mode"
+    desk.run(5)
+    assert desk.said(event) == ["held: no_answer", "held: copy_mode"], "what is in doubt is held like the others"
+
+
+def test_a_hold_is_as_old_after_a_restart(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.reasons[key] = "draft"
+    desk.publish("x", "dev")
+    desk.run(60)
+    since = desk.clocks.wall - 60 * SECOND
+    told = desk.again().status()["targets"]
+    desk.run(2)
+    told = desk.broker.status()["targets"] if desk.broker else {}
+    assert isinstance(told, dict) and abs(clock.parse_stamp(told[key]["since"]) - since) < 2 * SECOND
+    desk.panes.reasons.clear()
+    desk.run(2)
+    desk.panes.reasons[key] = "draft"
+    desk.publish("y", "dev")
+    desk.run(2)
+    told = desk.broker.status()["targets"] if desk.broker else {}
+    assert isinstance(told, dict) and desk.clocks.wall - clock.parse_stamp(told[key]["since"]) < 5 * SECOND
+
+
+def test_what_a_rule_holds_is_told_and_goes_on_without_the_rule(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.configure("rules:\n  - match: {type: chatter}\n    action: hold\n")
+    desk.start()
+    held = desk.publish("later", "dev", type="chatter")
+    desk.run(5)
+    assert desk.said(held) == ["held: rule"] and desk.panes.frames(key) == []
+    desk.again()
+    desk.run(5)
+    assert desk.said(held) == ["held: rule"], "told once"
+    desk.configure("rules: []\n")
+    desk.run(5)
+    assert desk.panes.bodies(key) == ["later"] and desk.said(held) == ["held: rule", "typed"]
+
+
+def test_a_rule_that_no_longer_holds_but_drops_ends_what_it_held(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.configure("rules:\n  - match: {type: chatter}\n    action: hold\n")
+    desk.start()
+    held = desk.publish("later", "dev", type="chatter")
+    desk.run(2)
+    desk.configure("rules:\n  - match: {type: chatter}\n    action: drop\n")
+    desk.run(5)
+    assert desk.panes.frames(key) == [] and desk.ends(held) == [key]
+
+
+def test_what_is_addressed_to_nobody_has_an_end(desk: Desk) -> None:
+    desk.agent("dev")
+    desk.start()
+    event = desk.publish("x", groups=["typo"])
+    own = desk.publish("x", "@all", source={"type": "agent", "identifier": "dev", "session": "team", "verified": True})
+    unaddressed = desk.publish("for readers")
+    desk.run(1)
+    assert desk.said(event, "typo") == desk.said(own, "@all") == ["digested: nobody is there"]
+    assert desk.ends(event) == ["typo"] and desk.said(unaddressed) == []
 
 
 def test_a_digest_counts_as_one_when_it_is_submitted(desk: Desk) -> None:
@@ -444,3 +549,18 @@ def test_an_end_that_was_told_before_the_crash_counts(desk: Desk, monkeypatch: p
     desk.again()
     desk.run(10)
     assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["typed"]
+
+
+def test_each_day_lets_go_of_the_days_beyond_retention(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.configure("events: {retention_days: 30}\n")
+    desk.start()
+    desk.run(2)
+    old, young = (f"{desk.home.events}/{clock.local_day(desk.clocks.wall - n * DAY_NS)}.jsonl" for n in (31, 29))
+    for path in (old, young):
+        Path(path).touch()
+    desk.run(2)
+    assert os.path.exists(old), "once a day is enough"
+    desk.clocks.wall += DAY_NS
+    desk.run(2)
+    assert (os.path.exists(old), os.path.exists(young)) == (False, True)
+    assert "removed 1 file beyond" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def filled(home: Home) -> Journal:
     one.note("typed", "A", "team:dev", 0, 5000)
     one.note("end", "A", "team:dev")
     one.note("intent", "B", "team:dev", 1, "normal", BOOT, 200)
-    one.note("told", "C", "team:dev", "draft")
+    one.note("told", "C", "team:dev", "draft", 5)
     one.sync()
     return one
 
@@ -57,7 +57,7 @@ def test_a_replay_says_what_the_memory_said(home: Home) -> None:
     again = Journal(home)
     assert state(again.memory) == state(one.memory)
     assert set(again.memory.owed) == {("B", "team:dev"), ("C", "team:dev")}
-    assert again.memory.owed["B", "team:dev"].doubts == 1 and again.memory.owed["C", "team:dev"].told == ["draft"]
+    assert again.memory.owed["B", "team:dev"].doubts == 1 and again.memory.owed["C", "team:dev"].told == {"draft": 5}
     assert again.damaged == 0
 
 
@@ -90,10 +90,10 @@ def test_a_last_line_that_only_misses_its_end_counts_now_and_later(home: Home) -
     again = Journal(home)
     assert ("B", "team:dev") not in again.memory.owed
     again.flush()
-    again.note("told", "C", "team:dev", "dialog")
+    again.note("told", "C", "team:dev", "dialog", 5)
     again.flush()
     last = Journal(home)
-    assert last.damaged == 0 and last.memory.owed["C", "team:dev"].told == ["draft", "dialog"]
+    assert last.damaged == 0 and last.memory.owed["C", "team:dev"].told == {"draft": 5, "dialog": 5}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_grown_journal_shrinks_and_does_not_shrink_at_every_turn(home: Home, m
     before = os.path.getsize(one.path)
     one.compact(BOOT, 0)
     inode = os.stat(one.path).st_ino
-    one.note("told", "E5", "team:dev", "draft")
+    one.note("told", "E5", "team:dev", "draft", 5)
     one.flush()
     one.compact(BOOT, 0)
     assert os.stat(one.path).st_ino == inode, "rewritten although hardly anything was added"
@@ -203,7 +203,8 @@ RECORDS = st.one_of(
     st.tuples(st.just("undone"), NAMES, st.just("t"), st.just(BOOT)),
     st.tuples(st.just("landed"), NAMES, st.just("t"), st.just(BOOT)),
     st.tuples(st.just("typed"), NAMES, st.just("t"), st.integers(0, 3), st.integers(1, 9)),
-    st.tuples(st.just("told"), NAMES, st.just("t"), st.sampled_from(["draft", "dialog"])),
+    st.tuples(st.just("lost"), NAMES, st.just("t")),
+    st.tuples(st.just("told"), NAMES, st.just("t"), st.sampled_from(["draft", "dialog"]), st.integers(1, 9)),
     st.tuples(st.just("end"), NAMES, st.just("t")),
 )
 
@@ -216,18 +217,28 @@ def replayed(records: list[list[Any]]) -> Memory:
 
 
 def told(steps: list[tuple[Any, ...]]) -> list[list[Any]]:
-    """The steps with the moments that a broker would give them: an intent is undone or lands once, before the next."""
+    """The steps with the moments that a broker would give them: an intent is undone or lands once, before the next.
+    Only what was typed of what is owed is lost."""
     records, pending = [], {}
+    owed: set[str] = set()
+    flown: set[str] = set()
     for ns, step in enumerate(steps, 1):
         kind, name = step[:2]
+        if kind in ("add", "end"):
+            owed ^= {name} if (kind == "add") != (name in owed) else set()
+            flown -= {name} if kind == "end" else set()
         if kind == "intent":
             pending[name] = ns
+            flown |= {name} & owed
             records.append([*step, ns])
+        elif kind == "lost":
+            records += [list(step)] if name in flown else []
         elif kind in ("undone", "landed"):
             if name in pending:
                 records.append([*step, pending[name], *([ns] if kind == "landed" else [])])
                 if kind == "undone":
                     del pending[name]
+                    flown.discard(name)
         else:
             records.append(list(step))
     return records

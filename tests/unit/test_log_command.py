@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tmux_orchestrator.eventlog import event, reader
+from tmux_orchestrator.eventlog import event, reader, retention
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.eventlog.days import DAY_NS
 from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.insight import daycheck, retention
+from tmux_orchestrator.insight import daycheck
 
 SOURCE = {"type": "human", "identifier": "ann", "session": None, "host": "h", "verified": False}
 

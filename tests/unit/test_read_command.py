@@ -249,6 +249,9 @@ def test_a_cursor_file(home: Home, read_: Read, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError):
         read.main(["--cursor-file", str(precious)])
     assert precious.read_text() == "not a cursor"
+    with pytest.raises(UsageError, match="no folder"):
+        read.main(["--cursor-file", str(tmp_path / "nowhere/cursor")])
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("how", ["ENOSPC", "EIO"])

@@ -380,7 +380,7 @@ def test_the_lag_without_a_place_is_all_that_is_young(home: Home) -> None:
 
 def test_a_damaged_journal_costs_only_the_damaged_lines(home: Home) -> None:
     lines = ['["add", "id-one", "s:dev", "2026-11-20", 0, 5]', "{", '["add", "id-two", "s:dev", "2026-11-20", 5, 5]']
-    lines += ['["told", "id-one", "s:dev", "draft"]', '["told", "id-one", "s:dev", "late"]', '["torn']
+    lines += ['["told", "id-one", "s:dev", "draft", 5]', '["told", "id-one", "s:dev", "late", 6]', '["torn']
     files.replace(home.run + "/broker.journal", "\n".join(lines).encode())
     (waiting,) = backlog.read(home).waiting
     assert (waiting.target, waiting.queued, waiting.hold) == ("s:dev", 2, "draft")
@@ -404,3 +404,14 @@ def test_sizes(number: int, text: str) -> None:
 def test_the_document_is_json(home: Home) -> None:
     found = report(Seen(agent("dev"), "idle", "screen")).document()
     assert fastjson.loads(fastjson.dumps(found)) == found
+
+
+def test_an_adopted_agent_is_never_said_to_be_restarted_by_us() -> None:
+    by_hand = Seen(agent("dev", adopted=True), "dead", "tmux", why="its pane is closed")
+    waits = backlog.Waiting("team:dev", 2, "agent_gone", "2026-11-20T10:00:00Z")
+    found = [*status._of_agent(by_hand), status._old(waits, by_hand, 3600.0)]
+    assert [problem.mend for problem in found] == [
+        "orc-agent adopt, once it is started again, or orc-agent forget team:dev"
+    ] * 2
+    ours = Seen(agent("dev"), "dead", "tmux", why="ended by signal 9")
+    assert status._old(waits, ours, 3600.0).mend == "orc-agent restart team:dev"

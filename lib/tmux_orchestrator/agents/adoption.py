@@ -75,6 +75,13 @@ def _judge(pane: Pane, wanted: str | None, known: Mapping[str, Profile]) -> tupl
     return profile, argv
 
 
+def restart(agent: Agent) -> str:
+    """The command that brings an agent back that has ended; one that was started by hand is not ours to start."""
+    if agent.adopted:
+        return f"orc-agent adopt, once it is started again, or orc-agent forget {agent.key}"
+    return f"orc-agent restart {agent.key}"
+
+
 def process(agent: Agent) -> tuple[int, int] | None:
     """The agent's own process (pid, start): the foreground's leader where it is still the agent's program."""
     pid = _foreground(agent.pid) if agent.alive() else 0

@@ -100,7 +100,7 @@ class Control:
         seen = self.see(target)
         if seen.pane is None:
             raise UnavailableError(
-                f"{seen.agent.key} has no pane any more ({seen.why}): run orc-agent restart {target}"
+                f"{seen.agent.key} has no pane any more ({seen.why}): run {adoption.restart(seen.agent)}"
             )
         return seen, seen.pane
 
@@ -111,12 +111,12 @@ class Control:
         """
         agent, pane = seen.agent, seen.pane
         if pane is None or seen.state in ("dead", "gone"):
-            raise UnavailableError(f"{agent.key} has ended ({seen.why}): run orc-agent restart {agent.key}")
+            raise UnavailableError(f"{agent.key} has ended ({seen.why}): run {adoption.restart(agent)}")
         cursor = (pane.cursor_x, pane.cursor_y) if still else None
         guard = Guard(agent.pid, agent.nonce, agent.command or None, cursor)
         said = self.server(agent.socket).press(pane.id, guard, list(keys))
         if said in _ENDED:
-            raise UnavailableError(f"{agent.key} has just ended: run orc-agent restart {agent.key}")
+            raise UnavailableError(f"{agent.key} has just ended: run {adoption.restart(agent)}")
         if said != tmux.TYPED:
             raise TryLater(f"{agent.key} {_WAIT_FOR.get(said, said)}")
 
@@ -232,7 +232,7 @@ class Control:
             if seen.state == until or (over and until == "gone"):
                 return seen
             if over:
-                raise UnavailableError(f"{agent.key} has ended ({seen.why}): run orc-agent restart {agent.key}")
+                raise UnavailableError(f"{agent.key} has ended ({seen.why}): run {adoption.restart(agent)}")
             left = LOOK_S if end is None else min(LOOK_S, end - time.monotonic())
             if left <= 0:
                 raise GaveUp(f"{agent.key} is {seen.state} after {timeout_s:g} s: see orc-agent peek {target}")

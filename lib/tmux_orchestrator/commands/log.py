@@ -46,8 +46,6 @@ def main(argv: list[str]) -> int:
 
 
 def _day(text: str) -> str:
-    if dayfiles.is_day(text):
-        return text
     return clock.local_day(times.parse_time(text, clock.now_ns()))
 
 
@@ -86,7 +84,7 @@ def _check(home: paths.Home, settings: config.Config, words: list[str], given: o
 
 
 def _rotate(home: paths.Home, settings: config.Config, words: list[str], given: options.Options) -> int:
-    from tmux_orchestrator.insight import retention
+    from tmux_orchestrator.eventlog import retention
     from tmux_orchestrator.insight.words import size
 
     if words:

@@ -89,10 +89,17 @@ def _read_on(
 
     if given.unread is None and given.cursor_file is None:
         return reading.follow_on(home, query, 10 if count is None else count, show_all, given.quiet)
-    path = reading.cursor_path(home, given.unread) if given.cursor_file is None else os.path.abspath(given.cursor_file)
+    path = _cursor(given.cursor_file) if given.cursor_file is not None else reading.cursor_path(home, given.unread)
     unread = reading.Unread(home, settings, given.unread, query)
     shown = reading.read_on(home, query, path, unread, count, show_all, given.quiet, given.follow)
     return _finish(given, query, shown)
+
+
+def _cursor(path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise errors.UsageError(f"--cursor-file: there is no folder {folder!r}: make it, or name another file")
+    return os.path.abspath(path)
 
 
 def _is_document(given: options.Options) -> bool:

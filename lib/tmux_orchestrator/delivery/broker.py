@@ -24,7 +24,7 @@ from tmux_orchestrator.delivery.lane import WINDOW_NS
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist
-from tmux_orchestrator.eventlog import daylog, follow
+from tmux_orchestrator.eventlog import daylog, follow, retention
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, fastjson, files, pidfile, tmux, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
@@ -204,7 +204,7 @@ class Broker:
         self._say("INFO the configuration was taken up")
 
     def _greet_day(self) -> None:
-        """Begin each day's file, so that `tail -F` finds it, and forget what is a week old."""
+        """Begin each day's file, so that `tail -F` finds it, and let go of what is old: ids, and whole days."""
         day = clock.local_day(clock.now_ns())
         if day == self._day:
             return
@@ -212,6 +212,10 @@ class Broker:
         if day not in daylog.days(self.home):
             self.outcomes.say(f"{day} begins", "day_start", {"day": day}, "low")
         daylog.forget_ids(self.home, clock.now_ns())
+        old = retention.old(self.home, self.live.config.get("events.retention_days"), clock.now_ns())
+        retention.remove(old)
+        if old:
+            self._say(f"INFO removed {len(old)} file{'s' * (len(old) > 1)} beyond events.retention_days")
 
     # beginning and end
 
@@ -286,7 +290,7 @@ class Broker:
         """What orc-status shows of the broker: who has how much waiting, and why."""
         lanes = {}
         for key, one in self.intake.lanes.items():
-            waiting = len(one.outbox) + (one.flight is not None)
+            waiting = one.waiting()
             if waiting:
                 lanes[key] = {
                     "queued": waiting,

@@ -6,7 +6,6 @@ tells the outcomes. Confirmation runs behind, in `evidence`.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
@@ -17,15 +16,15 @@ from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
-from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Typing
+from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Item, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.eventlog.event import short
-from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground import clock, files, proc
 
 _BATCH = 64  # frames of one lane in one turn, where nothing has to be looked at between them
 _YOUNG_NS = 10 * SECOND
-_TICKS = os.sysconf("SC_CLK_TCK")
 _STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
+_NO_ANSWER = "no_answer"  # tmux took the frame and did not say what became of it
 _EVIDENCE_AFTER_NS = 60 * SECOND  # a screen that nobody understands for so long is kept for whoever mends the profile
 
 Chosen = tuple[Lane, View, Flight]
@@ -131,8 +130,7 @@ class Dispatcher:
     def _settles(self, one: Lane, agent: Agent, now: int) -> bool:
         """Has it just started? Some CLIs show their input box a while before they read what is typed."""
         settle_ns = self.typist.profile(agent).settle_ms * MS
-        age = now - agent.pid_start * SECOND // _TICKS
-        if not settle_ns or age > _YOUNG_NS:
+        if not settle_ns or proc.age_ns(agent.pid_start) > _YOUNG_NS:
             return False
         if one.ready[0] != agent.pid:
             one.ready = (agent.pid, now)
@@ -199,12 +197,14 @@ class Dispatcher:
         now = clock.boot_ns()
         one.landed(flight, now)
         self._resolve("landed", one, flight, now)
+        one.hold_for(_NO_ANSWER, now)
         one.failed(now, self._get("delivery.breaker_failures"), self._ns("delivery.breaker_open"))
         if flight.typing.kind == LINE_FRAME:
             self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
         elif flight.attempt > self._get("delivery.retries"):
             self.ledger.ended(one.key, one.outbox.done(flight.typing, "dead", "tmux_does_not_answer"))
         else:
+            self._tell_held(one, flight.typing.all(), "held", _NO_ANSWER)
             one.outbox.done(flight.typing)
             one.unsettled += flight.typing.items
 
@@ -250,16 +250,21 @@ class Dispatcher:
         """
         one.hold_for(reason, now)
         outcome = "failed" if reason == "agent_gone" else "held"
-        late = now - one.held_since > self._ns("delivery.hold_notice")
-        for item in [each for whole in one.outbox.waiting() for each in whole.all()]:
+        waiting = [each for whole in [*one.unsettled, *one.outbox.waiting()] for each in whole.all()]
+        self._tell_held(one, waiting, outcome, reason)
+        if outcome == "held" and now - one.held_since > self._ns("delivery.hold_notice"):
+            for item in waiting:
+                if self.ledger.once(item.id, one.key, "late"):
+                    self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: held for long, {reason}")
+        ends = one.outbox.next(clock.now_ns(), NO_ROOM)[1]
+        self.ledger.ended(one.key, ends)
+
+    def _tell_held(self, one: Lane, items: list[Item], outcome: str, reason: str) -> None:
+        for item in items:
             if self.ledger.once(item.id, one.key, reason):
                 self.ledger.record(item.id, one.key, outcome, reason)
                 if outcome == "failed":
                     self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: it is gone; waits until it is back")
-            elif late and outcome == "held" and self.ledger.once(item.id, one.key, "late"):
-                self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: held for long, {reason}")
-        ends = one.outbox.next(clock.now_ns(), NO_ROOM)[1]
-        self.ledger.ended(one.key, ends)
 
     def _keep_evidence(self, one: Lane, view: View, now: int) -> None:
         """Keep what a profile does not understand: a new release of the CLI may look different."""

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, Item, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.eventlog.event import short
-from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground import clock, proc
 
 # When the submit key is pressed once more, while the input box still holds our text: a CLI that starts drops keys.
 _PRESS_AGAIN_NS = (300 * MS, 1000 * MS, 2500 * MS)
 _SUBMIT_AGAIN_NS = 50 * MS
+
+
+def _started_ns(agent: Agent) -> int:
+    """When the agent's process started, wall clock."""
+    return clock.now_ns() - proc.age_ns(agent.pid_start)
 
 
 class Evidence:
@@ -36,8 +42,12 @@ class Evidence:
     def follow(self, one: Lane) -> None:
         """Nobody will confirm what was typed into a process that is not registered any more."""
         flight = one.flight
-        if flight is not None and (one.agent is None or one.agent.pid != flight.pid):
+        if flight is None:
+            return
+        if one.agent is None:  # forgotten on purpose
             self.accept(one, flight, "typed", "agent_gone")
+        elif one.agent.pid != flight.pid:
+            self.lose(one, flight)
 
     def submit(self, one: Lane, flight: Flight, now: int) -> None:
         """The profile's pause is over: press the key."""
@@ -46,7 +56,9 @@ class Evidence:
         if result == "typed":
             flight.submit_at, flight.typed_at = 0, now
             one.next_evidence(now)
-        elif result == "agent_gone" or now - flight.typed_at > self._patience_ns():
+        elif result == "agent_gone":
+            self.lose(one, flight)
+        elif now - flight.typed_at > self._patience_ns():
             flight.submit_at = 0
             self.accept(one, flight, "typed", f"not_submitted: {result}")
         else:
@@ -61,7 +73,7 @@ class Evidence:
         now = clock.boot_ns()
         age = now - flight.typed_at
         if view.reason == "agent_gone":
-            self.accept(one, flight, "typed", "agent_gone")
+            self.lose(one, flight)
             return
         ours = view.in_composer(flight.mark)
         flight.was_in_box |= ours
@@ -102,10 +114,28 @@ class Evidence:
                 self.accept(one, flight, "confirmed", "seen_later")
             elif not owed.typed_ns:
                 self.ledger.ended(one.key, one.outbox.add(item, clock.now_ns()))
+            elif view.reason == "agent_gone" or (one.agent is not None and owed.typed_ns < _started_ns(one.agent)):
+                self.lose(one, flight)
             elif item.requires_ack:
                 self.intake.acks.typed(item, one.key, owed.typed_ns)
             else:
-                self.accept(one, flight, "typed", view.reason if view.reason == "agent_gone" else "unconfirmed")
+                self.accept(one, flight, "typed", "unconfirmed")
+
+    def lose(self, one: Lane, flight: Flight) -> None:
+        """The process ended before it showed that it took the frame: whoever comes back gets it again, as a repeat.
+
+        Not for ever, for it may be the message that ends it. Of a digest each message stays readable, and of a
+        program whose input box nobody can see more than `typed` is never known.
+        """
+        if one.flight is flight:
+            one.flight, one.due_at = None, 0
+        known = one.agent is not None and self.typist.profile(one.agent).confirm
+        if flight.typing.kind != MESSAGE or not known or flight.attempt > self.intake.settings.get("delivery.retries"):
+            self.accept(one, flight, "typed", "agent_gone")
+            return
+        for item in flight.typing.all():
+            self.ledger.journal.note("lost", item.id, one.key)
+        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
 
     def accept(self, one: Lane, flight: Flight, outcome: str, reason: str) -> None:
         """The flight is over: each message has its end, or awaits its acknowledgment."""

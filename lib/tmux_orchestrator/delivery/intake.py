@@ -53,6 +53,15 @@ class Intake:
         self.acks.timeout_ns = int(settings.get("delivery.ack_timeout") * 1e9)
         for one in self.lanes.values():
             one.configure(settings.get)
+            self._release(one)
+
+    def _release(self, one: Lane) -> None:
+        """What a rule held, and no rule holds any more, goes on."""
+        for item in [item for item in one.outbox.waiting() if item.action == routing.HOLD]:
+            priority, action = self._judged(self._routed(item.event), item.event, one.key)
+            if action != routing.HOLD:
+                one.outbox.end(item.id, "")
+                self._admit(item.event, one.key, priority, action)
 
     def register(self, agents: list[Agent]) -> None:
         """The registry changed: who is there now."""
@@ -130,11 +139,19 @@ class Intake:
         routed = self._routed(event)
         self.ledger.expect(event["id"], len(routed.deliveries) + len(routed.problems))
         self._hand_out(event, routed.deliveries, place)
+        if not routed.deliveries and not routed.problems:
+            self._tell_nobody(event)
         for text, reason, advice in routed.problems:
             if reason == routing.ABSENT and event["metadata"].get("queue"):
                 self._park(event, text, place)
             else:
                 self._refuse(event, text, routing.UNKNOWN if reason == routing.ABSENT else reason, advice)
+
+    def _tell_nobody(self, event: Event) -> None:
+        """It was addressed, to empty groups or to nobody but its sender: that is its end, and no failure."""
+        addressed = [*(event["to"].get("targets") or ()), *(event["to"].get("groups") or ())]
+        if addressed:
+            self.ledger.record(event["id"], ",".join(addressed)[:128], "digested", "nobody is there", final=True)
 
     def _hand_out(self, event: Event, deliveries: list[Delivery], place: Place) -> None:
         for target, priority, action in deliveries:
@@ -144,14 +161,20 @@ class Intake:
         event_id = event["id"]
         if (event_id, target) in self.delivered or self.ledger.owed(event_id, target) is not None:
             return
+        if action not in _NOT_TYPED:
+            self.ledger.owe(event_id, target, place)
+        self._admit(event, target, priority, action)
+
+    def _admit(self, event: Event, target: str, priority: str, action: str) -> None:
+        """Let it wait for its turn, or end it where a rule says that it is not typed."""
         if action in _NOT_TYPED:
-            self.ledger.record(event_id, target, "digested", _NOT_TYPED[action], final=True)
-            self.ledger.close(event_id, target)
+            self.ledger.record(event["id"], target, "digested", _NOT_TYPED[action], final=True)
+            self.ledger.close(event["id"], target)
             return
-        item = self._item(event, priority, action)
-        self.ledger.owe(event_id, target, place)
         one = self.lane(target)
-        self.ledger.ended(target, one.outbox.add(item, clock.now_ns()))
+        self.ledger.ended(target, one.outbox.add(self._item(event, priority, action), clock.now_ns()))
+        if action == routing.HOLD and self.ledger.once(event["id"], target, routing.BY_RULE):
+            self.ledger.record(event["id"], target, "held", routing.BY_RULE)
         if one.flight is None and not one.failures and (not one.hold or one.hold == "agent_gone"):
             one.due_at = 0
 
@@ -283,14 +306,20 @@ class Intake:
         if ":" not in target:  # a name that nobody had
             self._parked[event["id"], target] = event
             return
-        found = next((one for one in routed.deliveries if one.target.key == target), None)
-        priority, action = (found.priority, found.action) if found else (event["message"]["priority"], routing.TYPE)
-        item = self._item(event, priority, action)
+        item = self._item(event, *self._judged(routed, event, target))
         item.repeat = owed.repeat
+        one = self.lane(target)
+        one.was_held({reason: clock.boot_ns() - (clock.now_ns() - since) for reason, since in owed.told.items()})
         if owed.typed_ns or owed.doubts:
-            self.lane(target).unsettled.append(item)
+            one.unsettled.append(item)
         else:
-            self.ledger.ended(target, self.lane(target).outbox.add(item, clock.now_ns()))
+            self.ledger.ended(target, one.outbox.add(item, clock.now_ns()))
+
+    @staticmethod
+    def _judged(routed: Routing, event: Event, target: str) -> tuple[str, str]:
+        """(priority, action) of one target; as published where a rule sent it there that is gone."""
+        found = next((one for one in routed.deliveries if one.target.key == target), None)
+        return (found.priority, found.action) if found else (event["message"]["priority"], routing.TYPE)
 
     def _read_again(self, event_id: str, owed: Owed) -> Event | None:
         try:

@@ -10,7 +10,8 @@ are JSON arrays, one a line, and replayed in order at a start:
     ["undone", id, target, boot, ns]                that intent typed nothing, as the guard says
     ["landed", id, target, boot, ns, at ns]         its frame was in the pane at that time, if it ever will be
     ["typed", id, target, repeat, wall ns]          typed for sure; an acknowledgment may be awaited
-    ["told", id, target, reason]                    this hold has been reported
+    ["lost", id, target]                            typed into a process that ended before it showed that it took it
+    ["told", id, target, reason, wall ns]           this hold has been reported, then
     ["end", id, target]                             nothing more is owed
 
 A torn last line was never acted on. An intent counts as typed unless it was undone, and as typed just now unless it
@@ -39,15 +40,16 @@ _COMPACT_BYTES = 4 << 20
 class Owed:
     """One event that one target has not had, as the journal remembers it."""
 
-    __slots__ = ("attempt", "day", "doubts", "length", "offset", "repeat", "told", "typed_ns")
+    __slots__ = ("attempt", "day", "doubts", "length", "lost", "offset", "repeat", "told", "typed_ns")
 
     def __init__(self, day: str, offset: int, length: int) -> None:
         self.day, self.offset, self.length = day, offset, length
         self.attempt = 0
-        self.doubts = 0  # intents whose result is not known
+        self.doubts = 0  # intents whose result is not known, and one if what was typed is lost
+        self.lost = False
         self.typed_ns = 0  # when it was typed, wall clock; 0: not yet
         self.repeat = 0  # which repeat that was
-        self.told: list[str] = []
+        self.told: dict[str, int] = {}  # reason of a hold -> since when, wall clock
 
 
 class Intent:
@@ -82,9 +84,11 @@ class Memory:
         elif kind in ("intent", "undone", "landed"):
             self._intent(record, owed)
         elif owed is not None and kind == "typed":
-            owed.doubts, owed.repeat, owed.typed_ns = 0, int(record[3]), int(record[4])
+            owed.doubts, owed.repeat, owed.typed_ns, owed.lost = 0, int(record[3]), int(record[4]), False
+        elif owed is not None and kind == "lost" and owed.typed_ns:
+            owed.doubts, owed.typed_ns, owed.lost = owed.doubts + 1, 0, True
         elif owed is not None and kind == "told":
-            owed.told.append(record[3])
+            owed.told.setdefault(record[3], int(record[4]))
 
     def _intent(self, record: list[Any], owed: Owed | None) -> None:
         if record[0] == "intent":
@@ -111,12 +115,14 @@ class Memory:
                 intents_of.setdefault((event_id, target), []).append(said)
         for (event_id, target), owed in self.owed.items():
             intents = intents_of.pop((event_id, target), [])
-            known = len(intents) - owed.doubts
+            was_typed = bool(owed.typed_ns or owed.lost)
+            known = len(intents) - owed.doubts + owed.lost
             certain = [record for said in intents[:known] for record in said]
-            kept += certain if not owed.typed_ns else []  # of an earlier time that it was owed
+            kept += certain if not was_typed else []  # of an earlier time that it was owed
             kept.append(["add", event_id, target, owed.day, owed.offset, owed.length])
-            kept += [["told", event_id, target, reason] for reason in owed.told]
-            kept += [*certain, ["typed", event_id, target, owed.repeat, owed.typed_ns]] if owed.typed_ns else []
+            kept += [["told", event_id, target, reason, since] for reason, since in owed.told.items()]
+            kept += [*certain, ["typed", event_id, target, owed.repeat, owed.typed_ns or 1]] if was_typed else []
+            kept += [["lost", event_id, target]] if owed.lost else []
             kept += [record for said in intents[known:] for record in said]
         return kept + [record for intents in intents_of.values() for said in intents for record in said]
 

@@ -69,6 +69,7 @@ class Lane:
         self.unsettled: list[Item] = []  # typed, or perhaps: the screen is asked before anything else is typed
         self.hold = ""
         self.held_since = 0
+        self.held_before: dict[str, int] = {}  # by an earlier life of the broker: reason -> since when
         self.full = False  # the last turn typed as many as a turn may: there may be more
         self.moves = 0
         self.ready = (0, 0)  # (pid, since when its input box has been seen)
@@ -95,6 +96,11 @@ class Lane:
     def busy(self) -> bool:
         """Is something on its way, or waiting?"""
         return self.flight is not None or bool(self.unsettled) or bool(self.outbox)
+
+    def waiting(self) -> int:
+        """How many messages have not reached an end: waiting, on their way, or in doubt."""
+        flying = 0 if self.flight is None else len(self.flight.typing.all())
+        return len(self.outbox) + flying + sum(len(item.all()) for item in self.unsettled)
 
     # the bounds
 
@@ -135,12 +141,18 @@ class Lane:
     def hold_for(self, reason: str, now: int) -> None:
         """Leave the pane alone for a while, the longer the longer it lasts."""
         if reason != self.hold:
-            self.hold, self.held_since, self._looks = reason, now, 0
+            self.hold, self.held_since, self._looks = reason, self.held_before.pop(reason, now), 0
         self.due_at = now + _LOOKS[min(self._looks, len(_LOOKS) - 1)]
         self._looks += 1
 
+    def was_held(self, since: dict[str, int]) -> None:
+        """By an earlier life of the broker, for these reasons: a hold that goes on is as old as it is."""
+        for reason, at in since.items():
+            self.held_before[reason] = min(at, self.held_before.get(reason, at))
+
     def release(self) -> None:
         self.hold, self.held_since, self._looks = "", 0, 0
+        self.held_before.clear()
 
     def failed(self, now: int, breaker: int, open_ns: int) -> None:
         """Typing went wrong: wait before the next try; after `breaker` times in a row, for `open_ns`."""

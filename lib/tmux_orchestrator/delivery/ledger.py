@@ -11,6 +11,7 @@ from tmux_orchestrator.delivery.journal import Journal, Owed
 from tmux_orchestrator.delivery.outbox import End, Item
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.eventlog.event import short
+from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
 
 Event = dict[str, Any]
@@ -70,7 +71,7 @@ class Ledger:
         owed = self.owed(event_id, target)
         if owed is None or reason in owed.told:
             return False
-        self.journal.note("told", event_id, target, reason)
+        self.journal.note("told", event_id, target, reason, clock.now_ns())
         return True
 
     def hear(self, event: Event, line: str) -> None:

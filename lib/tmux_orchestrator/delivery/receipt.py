@@ -20,6 +20,7 @@ _REACHED = {
     "confirmed": ("confirmed", "acked"),
     "acked": ("acked",),
 }
+_SAID = ("target", "outcome", "reason", "advice")
 _WORST = (errors.UNAVAILABLE, errors.TIMEOUT, errors.NO, errors.OK)
 
 
@@ -44,10 +45,12 @@ class Receipt:
         context = event["message"]["content"]["context"]
         if event["message"]["type"] not in ("delivery", "rate_limited") or context.get("event") != self.event_id:
             return
-        target, outcome, reason = (str(context.get(name) or "") for name in ("target", "outcome", "reason"))
+        target, outcome, reason, advice = (str(context.get(name) or "") for name in _SAID)
         targets = context.get("targets")
         self.expected = max(self.expected, targets if isinstance(targets, int) else 1)
-        self.last[target] = f"{outcome} {target}" + (f": {reason}" if reason else "")
+        self.last[target] = (
+            f"{outcome} {target}" + (f": {reason}" if reason else "") + (f" ({advice})" if advice else "")
+        )
         code = self._code(outcome, reason, bool(context.get("final")))
         if code is not None:
             self.codes[target] = code

@@ -23,6 +23,8 @@ AMBIGUOUS = "ambiguous_target"
 NOT_AN_AGENT = "not_an_agent"
 OWN = "own_message"
 HOPS = "hops"
+# Why one is held that a rule of the configuration holds.
+BY_RULE = "rule"
 
 # What becomes of a delivery: typed, gathered into a digest, kept waiting; not typed, by a rule or because it is the
 # monitoring's, which is that delivery's end and no failure.

@@ -15,7 +15,7 @@ from dataclasses import replace
 from tmux_orchestrator.agents import screen
 from tmux_orchestrator.agents.profiles import PLAIN, Profile
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.ground import clock, tmux
+from tmux_orchestrator.ground import clock, proc, tmux
 from tmux_orchestrator.ground.errors import UnavailableError
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.tmux import Guard, Screenshot
 
 _BACKOFF_NS = (200_000_000, 5_000_000_000)
-_STARTING = 5.0  # seconds in which a program without an input box should have taken its terminal over
+_STARTING_NS = 5_000_000_000  # in which a program without an input box should have taken its terminal over
 
 
 class View:
@@ -209,8 +209,7 @@ class Typist:
 def _is_starting(agent: Agent) -> bool:
     """Has it begun a moment ago, its terminal still as tmux made it? A full-screen program throws away what came
     before it took the terminal over; one with an input box shows that."""
-    age = clock.boot_ns() / 1e9 - agent.pid_start / os.sysconf("SC_CLK_TCK")
-    return age < _STARTING and _reads_lines(agent.pid)
+    return proc.age_ns(agent.pid_start) < _STARTING_NS and _reads_lines(agent.pid)
 
 
 def _reads_lines(pid: int) -> bool:

@@ -70,7 +70,7 @@ class Query:
                 found.append(f'"{wanted[0]}"')
         if len(self.senders) == 1 and _plain(self.senders[0]):
             found.append(f'{self.senders[0].rpartition(":")[2]}"')
-        if len(self.ids) == 1 and _plain(self.ids[0]):
+        if len(self.ids) == 1 and _plain(self.ids[0]) and self.ids[0] == self.ids[0].upper():
             found.append(f'{self.ids[0]}"')
         return sorted((needle.encode("ascii") for needle in found), key=len, reverse=True)
 
@@ -108,7 +108,8 @@ def _plain(text: str) -> bool:
 
 
 def _is_called(event_id: str, wanted: str) -> bool:
-    return event_id == wanted or (len(wanted) >= 6 and event_id.endswith(wanted))
+    """By its whole id, or by the end of it, which may be typed in small letters."""
+    return event_id == wanted or (len(wanted) >= 6 and event_id.endswith((wanted, wanted.upper())))
 
 
 def _sent_by(source: dict[str, Any], senders: list[str]) -> bool:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 
+from tmux_orchestrator.ground import clock
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
 
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on; the name before them may hold anything."""
@@ -31,6 +35,11 @@ def start_time(pid: int) -> int | None:
     if fields is None or fields[0] in "ZX":
         return None
     return int(fields[19])
+
+
+def age_ns(start: int) -> int:
+    """How long ago a process started; `start` is in clock ticks since boot."""
+    return clock.boot_ns() - start * 1_000_000_000 // _TICKS
 
 
 def alive(pid: int, start: int) -> bool:

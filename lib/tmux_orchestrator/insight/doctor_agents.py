@@ -7,7 +7,7 @@ import pwd
 import shlex
 from collections.abc import Iterator
 
-from tmux_orchestrator.agents import registry
+from tmux_orchestrator.agents import adoption, registry
 from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.insight import evidence, words
 from tmux_orchestrator.insight.findings import Case, Finding
@@ -56,10 +56,11 @@ def ended(case: Case) -> Iterator[Finding]:
         key = shlex.quote(seen.agent.key)
         if seen.state == "dead":
             text = f"{seen.agent.key} died ({seen.why})"
-            yield Finding(text, f"orc-agent restart {key}, or orc-agent forget {key}")
+            mend = adoption.restart(seen.agent)
+            yield Finding(text, mend if seen.agent.adopted else f"{mend}, or orc-agent forget {key}")
         elif seen.state == "unknown" and seen.pane is None:
             text = f"{seen.agent.key} runs (pid {seen.agent.pid}), but {seen.why}"
-            yield Finding(text, f"orc-agent stop {key}, then orc-agent restart {key}")
+            yield Finding(text, f"orc-agent stop {key}, then {adoption.restart(seen.agent)}")
 
 
 def screens(case: Case) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tmux_orchestrator.agents import adoption
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground import clock, components, pidfile, times
@@ -147,7 +148,7 @@ def _of_broker(waits: Backlog) -> list[Problem]:
 def _of_agent(seen: Seen) -> list[Problem]:
     key, shown = seen.agent.key, seen.screen
     if seen.state == "dead":
-        return [Problem("dead", key, f"{key} died: {seen.why}", f"orc-agent restart {key}")]
+        return [Problem("dead", key, f"{key} died: {seen.why}", adoption.restart(seen.agent))]
     if seen.state == "waiting" and shown:
         text = f"{key} waits for a person: {shown.question or 'a dialog is open'}"
         return [Problem("waiting", key, text, f"orc-agent answer {key} yes, or orc-agent attach {key}")]
@@ -169,7 +170,7 @@ def _of_holds(control: Control, report: Report) -> list[Problem]:
         elif waiting.hold == backlog.NOBODY:
             found.append(_unclaimed(waiting))
         elif age > patience and (seen is None or seen.state not in ("dead", "waiting", "limited")):
-            found.append(_old(waiting, age))
+            found.append(_old(waiting, seen, age))
     return found
 
 
@@ -191,9 +192,11 @@ def _puzzled(control: Control, seen: Seen, age: float) -> list[Problem]:
     return [Problem("profile", key, text, f"orc-agent peek {key}, then correct profiles.{profile.name}.{failed}")]
 
 
-def _old(waiting: Waiting, age: float) -> Problem:
+def _old(waiting: Waiting, seen: Seen | None, age: float) -> Problem:
     key = waiting.target
     text = f"{words.count(waiting.queued, 'message')} for {key} held for {words.span(age)}: {waiting.hold}"
+    if waiting.hold == "agent_gone" and seen is not None:
+        return Problem("held", key, text, adoption.restart(seen.agent))
     return Problem("held", key, text, _MENDS.get(waiting.hold, f"orc-agent peek {key}").format(key=key))
 
 
@@ -207,5 +210,4 @@ _MENDS = {
     "paused": "orc-agent resume {key}",
     "draft": "orc-agent attach {key}, and send or clear what stands in the input box",
     "copy_mode": "orc-agent attach {key}, and leave copy mode with q",
-    "agent_gone": "orc-agent restart {key}",
 }
