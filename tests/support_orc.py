@@ -202,6 +202,14 @@ class System:
         """Until the day file says so (`confirmed`, or with a reason `held: draft`)."""
         wait_until(lambda: outcome in self.said(event_id), seconds, f"{outcome} of {event_id}")
 
+    def wait_confirmed(self, event_id: str, seconds: float = 15.0) -> None:
+        """Until the day file says so, by whatever evidence: which the screen shows first is the agent CLI's affair."""
+
+        def confirmed() -> bool:
+            return any(said.partition(":")[0] == "confirmed" for said in self.said(event_id))
+
+        wait_until(confirmed, seconds, f"confirmed of {event_id}")
+
     def story(self) -> str:
         """For a failed test: what the log, the broker and the panes say."""
         lines = [

@@ -56,7 +56,7 @@ def idle(bed: Bed) -> Outcome:
         event = bed.publish("-t", bed.name, body)
         if bed.wait_arrival(body):
             delays.append((bed.arrival(body) or begin) - begin)
-        bed.wait_outcome(event, "confirmed")
+        bed.wait_confirmed(event)
     bed.until("idle")
     one, three = tally(bed, bodies[:10])[0], tally(bed, bodies[10:])[0]
     if not delays:
@@ -182,7 +182,7 @@ def odd(bed: Bed) -> Outcome:
         bed.publish("-t", bed.name, "--", body)
         intact += bed.wait_arrival(due, 10)
     event = bed.run("orc-publish", "-t", bed.name, "-", stdin=long.encode()).split("\n")[0]
-    bed.wait_outcome(event, "confirmed")
+    bed.wait_confirmed(event)
     bed.until("idle")
     head = next((text for text in reversed(bed.history()) if HEADER.match(text)), "")
     pointer = "row 0 of a long text" in head and "orc-read" in head and len(head) < 4000

@@ -7,7 +7,7 @@ compared here, exactly, over a list of all panes. Nothing is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.errors import UnavailableError, UsageError
@@ -15,6 +15,19 @@ from tmux_orchestrator.ground.errors import UnavailableError, UsageError
 if TYPE_CHECKING:
     from tmux_orchestrator.agents.registry import Agent
     from tmux_orchestrator.ground.tmux import Pane, Tmux
+
+
+class Place(Protocol):
+    """What has to be known of a pane to say where it is."""
+
+    id: str
+    session: str
+    window_index: int
+    window_name: str
+    pane_index: int
+
+
+SomePane = TypeVar("SomePane", bound=Place)
 
 
 class Where(NamedTuple):
@@ -45,7 +58,7 @@ def label(pane: Pane) -> str:
     return f"{pane.session}:{pane.window_index}.{pane.pane_index}"
 
 
-def matching(panes: Sequence[Pane], target: str) -> list[Pane]:
+def matching(panes: Sequence[SomePane], target: str) -> list[SomePane]:
     """Every pane that the target may mean; none for what is no such target.
 
     A number is an index and nothing else. Where `a.b` may be window `a.b` or pane `b` of window `a`, both count.
@@ -86,7 +99,7 @@ def holds(pane: Pane, agent: Agent) -> bool:
     return pane.id == agent.pane and pane.nonce == agent.nonce and pane.pid == agent.pid
 
 
-def _in_window(pane: Pane, window: str) -> bool:
-    if window.isdigit():
+def _in_window(pane: Place, window: str) -> bool:
+    if window.isascii() and window.isdigit():
         return window == str(pane.window_index)
     return window == pane.window_name

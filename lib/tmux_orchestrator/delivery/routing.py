@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from tmux_orchestrator.agents import places
+from tmux_orchestrator.agents.places import Place
 from tmux_orchestrator.agents.registry import Agent, near
 from tmux_orchestrator.eventlog.event import RECORDS, render
 from tmux_orchestrator.ground.errors import UsageError
@@ -54,14 +56,9 @@ class Routing(NamedTuple):
     problems: list[Problem]
 
 
-class Pane(Protocol):
+class Pane(Place, Protocol):
     """What routing needs to know of a tmux pane."""
 
-    id: str
-    session: str
-    window_index: int
-    window_name: str
-    pane_index: int
     pid: int
     nonce: str
 
@@ -90,9 +87,7 @@ class Directory:
 
     def find(self, text: str, session: str | None) -> Agent | Problem:
         """The agent that a name, session:name, session:window[.pane] or %pane means to a sender in `session`."""
-        if text.startswith("%"):
-            return self._agent_in([pane for pane in self.panes if pane.id == text], text)
-        if ":" not in text:
+        if ":" not in text and not text.startswith("%"):
             return self._named(text, session)
         return self.by_key.get(text) or self._in_window(text)
 
@@ -106,12 +101,7 @@ class Directory:
         return named[0] if named else Problem(text, ABSENT, f"no agent is called so{near(self.agents, text)}")
 
     def _in_window(self, text: str) -> Agent | Problem:
-        session, _, rest = text.partition(":")
-        there = [pane for pane in self.panes if pane.session == session]
-        head, dot, tail = rest.rpartition(".")
-        found = [pane for pane in there if _is_window(pane, rest)]
-        if dot and _is_number(tail):
-            found += [pane for pane in there if _is_window(pane, head) and pane.pane_index == int(tail)]
+        found = places.matching(self.panes, text)
         if len({pane.window_index for pane in found}) > 1:
             return Problem(text, AMBIGUOUS, "several windows are called so: give the window's number")
         return self._agent_in(found, text)
@@ -129,15 +119,6 @@ class Directory:
     def _owner(self, pane: Pane) -> Agent | None:
         """The agent that is registered in this pane; an id alone may be another server's."""
         return self._by_nonce.get(pane.nonce) or self._by_pane.get((pane.id, pane.pid))
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-def _is_window(pane: Pane, text: str) -> bool:
-    """A number is an index, never a name."""
-    return pane.window_index == int(text) if _is_number(text) else pane.window_name == text
 
 
 def needs_panes(event: Mapping[str, Any], directory: Directory, rules: Iterable[Rule] = ()) -> bool:
