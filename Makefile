@@ -2,6 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON := .venv/bin/python
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SCRIPTS := orchestrator_manager.sh bin/tmux-orc .ci/run $(wildcard share/setup/*.sh share/demo/*.sh)
 PYTHONS := lib tests share
 CODE := $(DESTDIR)$(PREFIX)/lib/tmux-orchestrator
@@ -13,7 +14,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.venv/bin:$(CURDIR)/.tools/node_modules/.
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev check test lint types unit commands bench proof test-agents demo man install dist clean lock
+.PHONY: help setup dev check test lint types unit commands bench bench-peers proof test-agents demo man install dist clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -47,6 +48,9 @@ commands: dev
 
 bench: dev ## speed, beside its floors and peers
 	$(PYTHON) tests/bench/run.py
+
+bench-peers: ## install what the speed is measured beside (Debian; as root, or with sudo)
+	$(SUDO) apt-get install -y --no-install-recommends redis-server
 
 proof: dev ## the promises, with counts
 	$(PYTHON) tests/proof/run.py

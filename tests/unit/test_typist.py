@@ -232,8 +232,10 @@ def test_a_full_screen_program_gets_nothing_before_it_has_taken_its_terminal_ove
     """It would throw away what came before that."""
     child, terminal = pty.fork()
     if child == 0:
+        os.write(1, b"!")
         os.read(0, 1)
         os._exit(0)
+    assert os.read(terminal, 1) == b"!", "the terminal is the child's own from now on"
     try:
         start = proc.start_time(child) or 0
         one = agent(pid=child, pid_start=start)
@@ -245,7 +247,7 @@ def test_a_full_screen_program_gets_nothing_before_it_has_taken_its_terminal_ove
         tty.setraw(terminal)
         assert view(one).reason == ""
     finally:
-        os.write(terminal, b"x")
+        os.write(terminal, b"x\n")
         os.waitpid(child, 0)
         os.close(terminal)
 

@@ -37,7 +37,7 @@ def parser(jsonl: bool, draft: Draft, agents: list[Agent], queue: bool) -> Parse
         try:
             found = fastjson.loads(line)
         except ValueError as error:
-            raise errors.DataError(f"not JSON ({error}): write one event a line") from None
+            raise errors.DataError(f"{error}: write one event a line") from None
         blank = draft("")
         claimed = found.pop("source", None) if isinstance(found, dict) else None
         event.check(_filled(found, blank))

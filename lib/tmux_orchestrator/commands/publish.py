@@ -141,7 +141,7 @@ def _context(text: str | None) -> dict[str, Any]:
     try:
         value = fastjson.loads(os.fsencode(text))
     except ValueError as error:
-        raise errors.DataError(f"--context is not JSON ({error}): give it an object") from None
+        raise errors.DataError(f"--context: {error}: give it an object") from None
     if not isinstance(value, dict):
         raise errors.DataError('--context is not an object: write it as {"key": "value"}')
     return value
