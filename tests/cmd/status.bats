@@ -9,7 +9,9 @@ field() { jq -r "$1" <<<"$output"; }
   expect 0 orc-status
   contains "$output" "no agents yet: orc-run NAME -- claude"
   contains "$output" "broker is not running"
-  contains "$output" "orchestrator_manager.sh start broker"
+  mend=$(sed -n 's/^ *→ //p' <<<"$output")
+  eval "words=($mend)" # as a shell reads it, whatever is in the path
+  equals "${words[*]##*/}" "orchestrator_manager.sh start broker"
   [ ! -e "$ORC_HOME/logs/events" ]
   equals "$stderr" ""
 }
@@ -72,7 +74,7 @@ field() { jq -r "$1" <<<"$output"; }
   run_agent dev
   orc-component start broker
   tm set -g status-interval 1
-  tm set -g status-right "#($ROOT/bin/orc-status --tmux)"
+  tm set -g status-right "#('$ROOT/bin/orc-status' --tmux)"
   outer=$BATS_TEST_TMPDIR/outer # a server whose pane is the client's terminal
   env -u TMUX tmux -S "$outer" -f /dev/null new-session -d -s client -x 100 -y 20 \
     "env -u TMUX tmux -S '$ORC_TMUX_SOCKET' attach -t s"
