@@ -209,6 +209,16 @@ def find_bats() -> None:
         run("npm", "npm", "install", "--silent", "--no-save", "--prefix", ROOT + "/.tools", "bats@1")
 
 
+def find_test_programs() -> None:
+    """What some tests need and the others do without: those are skipped where it is not to be had."""
+    missing = [name for name in ("strace", "groff") if not which(name)]
+    try:
+        if missing:
+            install_programs(missing, missing)
+    except Failed as error:
+        say(f"some tests will be skipped: {str(error).splitlines()[0]}")
+
+
 def whole() -> bool:
     """Is there a whole .venv? Asked of its own Python: it may be another version than ours, or gone."""
     try:
@@ -229,6 +239,7 @@ def set_up(development: bool) -> None:
         if development:
             find_bats()
             if read(VENV + DEV_STAMP).partition("\n")[2] != read(DEV_LOCK):
+                find_test_programs()
                 add_development()
 
 
