@@ -92,6 +92,13 @@ complete -c orc-read -l unread -xa '(orc-agent list -o name)'
 complete -c orc-read -l until -r
 complete -c orc-read -l help
 complete -c orc-read -l version
+complete -c orc-recover -s a -l all
+complete -c orc-recover -l dry-run
+complete -c orc-recover -l force
+complete -c orc-recover -s o -r
+complete -c orc-recover -l reason -r
+complete -c orc-recover -l help
+complete -c orc-recover -l version
 complete -c orc-run -l group -r
 complete -c orc-run -s o -r
 complete -c orc-run -l profile -xa 'aider claude codex demo gemini plain'
@@ -112,7 +119,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor log monitor publish pubsub ratelimit read restart run stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor log monitor publish pubsub ratelimit read recover restart run stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

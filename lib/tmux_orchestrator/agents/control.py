@@ -1,7 +1,7 @@
 """What `orc-agent` does with one agent or with all: find, look, press keys, wait, rename, forget.
 
 Whatever reaches a pane goes through the guard that tmux checks in the same step: the registered process, or the
-refusal's reason. The registry is read once, when a `Control` is made; a change goes through `roster`.
+refusal's reason. The registry is read when a `Control` is made, and by `look_anew`; a change goes through `roster`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Control:
         self.source = sender.source(self.registered, None)
         self._profiles: dict[str, Profile] = {}
         self._servers: dict[str, Tmux] = {}
+
+    def look_anew(self) -> None:
+        """The registry may have changed since."""
+        self.registered = registry.load(self.home)
 
     @property
     def profiles(self) -> dict[str, Profile]:

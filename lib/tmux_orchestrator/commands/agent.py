@@ -11,6 +11,7 @@ from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, options, output, paths, times
+from tmux_orchestrator.watch import recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,7 @@ def _restart(control: Control, given: options.Options) -> int:
         if given.dry_run:
             print(f"would start {agent.key} again" + (f", ending pid {agent.pid} first" if agent.alive() else ""))
         else:
-            control.restart(agent, given.force)
+            recovery.by_hand(control, agent, given.force)
     return errors.OK
 
 

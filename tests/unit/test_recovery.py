@@ -1,0 +1,184 @@
+"""Recovery on real tmux: what died is back in its pane, told who it is; live, adopted and stopped ones are left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support_orc import BIN, Agent, System
+from support_tmux import wait_until
+from tmux_orchestrator.ground import proc
+
+QUICK = "recovery: {spacing_s: 0}\n"
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with System(QUICK) as system:
+        yield system
+
+
+def recover(system: System, *argv: str, code: int = 0) -> list[dict[str, object]]:
+    return [json.loads(line) for line in system.run("orc-recover", *argv, code=code).splitlines()]
+
+
+def recorded(system: System) -> list[tuple[str, str, str]]:
+    contexts = [e["message"]["content"]["context"] for e in system.events() if e["message"]["type"] == "recovery"]
+    return [(context["agent"], context["action"], context["reason"]) for context in contexts]
+
+
+def notices(system: System, target: str) -> list[str]:
+    return [
+        e["message"]["content"]["body"]
+        for e in system.events()
+        if e["message"].get("category") == "recovery" and target in e["to"]["targets"]
+    ]
+
+
+def wait_dead(pid: int) -> None:
+    """tmux itself may notice only later."""
+    wait_until(lambda: proc.start_time(pid) is None, what="the end of the process")
+
+
+def again(system: System, agent: Agent) -> int:
+    """The pid of the agent's new process, once its screen is there."""
+    pid = int(json.loads(system.run("orc-agent", "show", agent.name, "-o", "jsonl"))["pid"])
+    wait_until(lambda: "Say what to do" in agent.screen(), what="the screen of the agent that is back")
+    return pid
+
+
+def test_a_dead_agent_is_back_in_its_pane_and_briefed(system: System) -> None:
+    system.broker()
+    pm, dev = system.demo("pm"), system.demo("dev")
+    told = system.publish("-t", "dev", "build the parser")
+    system.wait_confirmed(told)
+    dev.kill()
+    (outcome,) = recover(system, "dev", "--reason", "it hung")
+    assert (outcome["agent"], outcome["action"], outcome["attempt"]) == ("team:dev", "respawned", 1)
+    assert outcome["reason"] == "ended by signal 9 (it hung)"
+    assert recorded(system) == [("team:dev", "respawned", "ended by signal 9 (it hung)")]
+    assert again(system, dev) != dev.pid
+    (briefing,) = notices(system, "team:dev")
+    assert briefing.startswith("You are dev, in session team, and were started again: ended by signal 9 (it hung).")
+    assert f"#{told[-6:]} build the parser" in briefing and "orc-read --unread dev" in briefing
+    assert notices(system, "team:pm") == ["team:dev was started again: ended by signal 9 (it hung)"]
+    wait_until(lambda: any("You are dev" in body for body in dev.bodies()), what="the briefing in the pane")
+    wait_until(lambda: any("team:dev was started again" in body for body in pm.bodies()), what="the word to the PM")
+
+
+def test_the_project_manager_hears_of_many_at_once_and_not_of_itself(system: System) -> None:
+    pm = system.demo("pm")
+    those = [system.demo(name, "--restart", "crash") for name in ("anna", "bob")]
+    for agent in (pm, *those):
+        agent.kill()
+    assert {one["agent"] for one in recover(system, "--all")} == {"team:anna", "team:bob"}
+    assert len(notices(system, "team:pm")) == 1 and notices(system, "team:pm")[0].count("\n") == 1
+    recover(system, "pm")
+    assert len(notices(system, "team:pm")) == 2, "its own briefing, and no word about itself"
+
+
+def test_all_means_those_that_want_to_come_back(system: System) -> None:
+    for name, policy in (("never", "never"), ("crash", "crash"), ("always", "always"), ("left", "crash")):
+        system.agent(name, "sh", "-c", "read x; exit $x", options=("--restart", policy, "--profile", "plain"))
+    stopped = system.demo("stopped", "--restart", "always")
+    those = {a["name"]: a for a in map(json.loads, system.run("orc-agent", "list").splitlines())}
+    for name, status in (("never", "1"), ("crash", "1"), ("always", "0"), ("left", "0")):
+        system.server.tmux("send-keys", "-t", those[name]["pane"], status, "Enter")
+        wait_dead(those[name]["pid"])
+    system.run("orc-agent", "stop", "stopped")
+    wait_dead(stopped.pid)
+    assert {one["agent"] for one in recover(system, "--all", "--dry-run")} == {"team:crash", "team:always"}
+    assert recorded(system) == [], "a dry run says nothing"
+    assert {one["agent"] for one in recover(system, "--all")} == {"team:crash", "team:always"}
+    assert recover(system, "--all", code=1) == [], "they are back"
+
+
+def test_a_live_agent_is_not_touched_without_force(system: System) -> None:
+    dev = system.demo("dev")
+    (outcome,) = recover(system, "dev", code=69)
+    assert (outcome["action"], outcome["reason"]) == ("refused", "running")
+    os.kill(dev.pid, 0)
+    (outcome,) = recover(system, "dev", "--force")
+    assert outcome["action"] == "respawned" and again(system, dev) != dev.pid
+
+
+def test_an_adopted_agent_is_never_started(system: System) -> None:
+    system.agent(
+        "other",
+        "sleep",
+        "1000",
+        options=(
+            "--profile",
+            "plain",
+        ),
+    )
+    pane, pid = system.server.start(["sleep", "1000"], session="byhand")
+    system.run("orc-agent", "adopt", "byhand:0", "--name", "hand", "--profile", "plain")
+    os.kill(pid, signal.SIGKILL)
+    wait_dead(pid)
+    (outcome,) = recover(system, "hand", "--force", code=69)
+    assert (outcome["action"], outcome["reason"]) == ("refused", "adopted")
+    assert system.server.show(pane, "#{pane_pid}") == str(pid)
+
+
+def test_the_rules_hold_over_calls_and_a_hand_ends_them(system: System) -> None:
+    system.configure("recovery: {spacing_s: 0, breaker: 2 in 900, backoff_s: [0, 0], cooldown_s: 0}\n")
+    dev = system.demo("dev")
+
+    def die() -> None:
+        pid = int(json.loads(system.run("orc-agent", "show", "dev", "-o", "jsonl"))["pid"])
+        os.kill(pid, signal.SIGKILL)
+        wait_dead(pid)
+
+    for attempt in (1, 2):
+        die()
+        assert recover(system, "dev")[0]["attempt"] == attempt
+        again(system, dev)
+    die()
+    (outcome,) = recover(system, "dev", code=75)
+    assert (outcome["action"], outcome["reason"], outcome["wait_s"]) == ("refused", "breaker", 0)
+    system.run("orc-agent", "restart", "dev")
+    again(system, dev)
+    die()
+    assert recover(system, "dev")[0]["attempt"] == 1, "a restart by hand begins anew"
+    assert recorded(system)[-2:] == [
+        ("team:dev", "respawned", "by hand"),
+        ("team:dev", "respawned", "ended by signal 9"),
+    ]
+
+
+def test_a_young_death_waits_for_its_backoff(system: System) -> None:
+    dev = system.demo("dev")
+    dev.kill()
+    recover(system, "dev")
+    pid = again(system, dev)
+    os.kill(pid, signal.SIGKILL)
+    wait_dead(pid)
+    (outcome,) = recover(system, "dev", code=75)
+    assert outcome["reason"] == "backoff" and 0 < float(str(outcome["wait_s"])) <= 30
+
+
+def test_a_start_that_fails_is_told_and_counts(system: System) -> None:
+    dev = system.demo("dev")
+    dev.kill()
+    launch = json.loads(Path(f"{system.root}/registry/agents.json").read_bytes())["agents"][0]["launch"]
+    os.unlink(launch)
+    (outcome,) = recover(system, "dev", code=69)
+    assert outcome["action"] == "failed" and "lost or damaged" in str(outcome["reason"]) and outcome["attempt"] == 1
+    assert recorded(system)[0][:2] == ("team:dev", "failed")
+
+
+def test_two_recoveries_at_once_start_it_once(system: System) -> None:
+    dev = system.demo("dev", "--restart", "crash")
+    dev.kill()
+    command = [f"{BIN}/orc-recover", "dev"]
+    started = [subprocess.Popen(command, env=system.env, stdout=subprocess.DEVNULL) for _ in range(4)]
+    codes = sorted(one.wait(60) for one in started)
+    assert codes == [0, 69, 69, 69], "the others find it running"
+    assert [action for _, action, _ in recorded(system)].count("respawned") == 1
