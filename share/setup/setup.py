@@ -5,7 +5,7 @@ a killed set-up leaves `.venv.new`, which the next one throws away. Packages for
 with the stamp away meanwhile: if that is killed, the next set-up builds anew. Two at once: the second waits for
 the lock and finds the work done.
 
-usage: setup.py check | setup | dev        (`check` must run in .venv: does it fit the lock file?)
+usage: setup.py check | setup | dev        (`check` must run in .venv: does it fit the lock file? If so, bundles)
 """
 
 from __future__ import annotations
@@ -145,6 +145,18 @@ def compile_all(venv: str) -> None:
         say(str(error).splitlines()[-1])
 
 
+def bundle_hot() -> None:
+    """Bundle the hot commands anew where a source has changed, as after a pull. Runs in .venv: bundles are its own."""
+    sys.path.insert(0, ROOT + "/lib")
+    from tmux_orchestrator import bundle
+    from tmux_orchestrator.run import HOT
+
+    try:
+        bundle.refresh(ROOT + "/lib", HOT)
+    except (OSError, SyntaxError):  # slower, but it works: a read-only folder, a file that is being edited
+        pass
+
+
 def build() -> None:
     import shutil
 
@@ -245,9 +257,13 @@ def set_up(development: bool) -> None:
 
 def main(argv: list[str]) -> int:
     if argv == ["check"]:
-        return 0 if fits(STAMP, LOCK) else 1
+        if not fits(STAMP, LOCK):
+            return 1
+        bundle_hot()
+        return 0
     try:
         set_up(development=argv == ["dev"])
+        whole()  # and bundled
     except Failed as error:
         print(error, file=sys.stderr)
         return UNAVAILABLE

@@ -28,6 +28,7 @@ FLOORS = {
     "cluster": 4,
     "commands": 5,
     "run": 5,
+    "bundle": 5,
 }
 # Whoever else wants one of these asks its home. A trailing dot: every module below.
 HOMES = {

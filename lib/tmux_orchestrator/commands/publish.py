@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.agents import registry, sender
+from tmux_orchestrator.agents import address, registry, sender
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
@@ -161,10 +161,6 @@ def _answered(home: paths.Home, given: options.Options) -> tuple[str | None, str
 
 
 def _targets(agents: list[registry.Agent], wanted: list[str], session: str | None, queue: bool) -> list[str]:
-    if not wanted:
-        return []
-    from tmux_orchestrator.agents import address
-
     return [address.canonical(agents, target, session, queue) for target in wanted]
 
 
