@@ -145,7 +145,7 @@ def test_damage_is_counted_not_blank_lines(home: Home, log: Log, monkeypatch: py
 def test_the_whole_as_it_stands(home: Home, log: Log) -> None:
     query = Query()
     assert query.is_plain()
-    lines = b"".join(reader.whole(home, query))
+    lines = b"".join(block for block, _ in reader.whole(home, query))
     assert lines == b"".join(line + b"\n" for line, _ in reader.search(home, Query())) and query.damaged == 13
 
 
@@ -159,7 +159,7 @@ def test_the_whole_of_a_log_that_was_torn_at_any_byte(home: Home) -> None:
     for cut in range(first + 1, len(data) - 1):
         Path(path).write_bytes(data[:cut] + b"\n" + data[:first])
         query = Query()
-        handed_out = b"".join(reader.whole(home, query)).splitlines()
+        handed_out = b"".join(block for block, _ in reader.whole(home, query)).splitlines()
         assert all(json.loads(line) for line in handed_out)
         assert (len(handed_out), query.damaged) == (2, 1), data[:cut]
 
@@ -172,7 +172,22 @@ def test_a_line_that_was_glued_to_a_torn_one_is_damage(home: Home) -> None:
     first, second, third, _ = Path(path).read_bytes().split(b"\n")
     Path(path).write_bytes(first + b"\n" + second[:-9] + third + b"\n" + third + b"\n")
     query = Query()
-    assert b"".join(reader.whole(home, query)) == first + b"\n" + third + b"\n" and query.damaged == 1
+    assert (
+        b"".join(block for block, _ in reader.whole(home, query)) == first + b"\n" + third + b"\n"
+        and query.damaged == 1
+    )
+
+
+def test_a_torn_line_before_one_that_ends_as_ours_do_is_damage(home: Home) -> None:
+    """Of the two, one has our beginning and the other our end: only their newline tells."""
+    log = Log(home)
+    log.append([made("a"), made("b"), made("c")])
+    path = daylog.day_file(home, days.days(home)[0])
+    first, second, third, _ = Path(path).read_bytes().split(b"\n")
+    Path(path).write_bytes(b"\n".join([first, second[:-20], b'{"mine": {"hops": 0}}', third, b""]))
+    query = Query()
+    handed_out = list(reader.whole(home, query))
+    assert handed_out == [(first + b"\n" + third + b"\n", 2)] and query.damaged == 2
 
 
 def test_unusual_ends_are_looked_at_closely(home: Home) -> None:
@@ -181,7 +196,7 @@ def test_unusual_ends_are_looked_at_closely(home: Home) -> None:
     with open(daylog.day_file(home, days.days(home)[0]), "ab") as file:
         file.write(b'{"id": "xxxxxx", "timestamp": "y", "to": 5}\n')
     query = Query()
-    assert b"".join(reader.whole(home, query)).count(b"\n") == 3 and query.damaged == 1
+    assert b"".join(block for block, _ in reader.whole(home, query)).count(b"\n") == 3 and query.damaged == 1
 
 
 @pytest.mark.parametrize("block", [64, reader.BLOCK])

@@ -6,7 +6,7 @@ import os
 import sys
 
 from tmux_orchestrator.eventlog import event, printing, reader
-from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
+from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def _query(given: options.Options, home: paths.Home, settings: config.Config) ->
         if priority not in event.PRIORITIES:
             raise errors.UsageError(f"--priority {priority!r} is none of {', '.join(event.PRIORITIES)}: correct it")
     if given.since or given.until:
-        from tmux_orchestrator.ground import times
-
         now = clock.now_ns()
         query.since = times.parse_time(given.since, now) if given.since else None
         query.until = times.parse_time(given.until, now) if given.until else None
@@ -181,12 +179,12 @@ def _print(given: options.Options, found: Iterable[Pair], show: Show) -> int:
 
 def _print_whole(home: paths.Home, query: reader.Query) -> int:
     """Print everything between two times as it stands in the files; how many events it was."""
-    count, write = 0, sys.stdout.buffer.write
-    for block in reader.whole(home, query):
-        count += block.count(b"\n")
+    found, write = 0, sys.stdout.buffer.write
+    for block, count in reader.whole(home, query):
+        found += count
         write(printing.plain(block))
     sys.stdout.flush()
-    return count
+    return found
 
 
 def _document(given: options.Options, found: Iterable[Pair]) -> int:
