@@ -111,7 +111,7 @@ def test_the_agent_is_the_panes_own_process_and_gets_its_arguments_as_they_are(
     (agent,) = agents(home)
     assert argv == nasty
     assert pid == agent.pid == record["pid"] == int(server.show(record["pane"], "#{pane_pid}"))
-    assert proc.ancestors(pid)[1] == server.pid, "something is between tmux and the agent"
+    assert list(proc.ancestors(pid))[1] == server.pid, "something is between tmux and the agent"
     assert agent.pid_start == proc.start_time(pid)
     assert (agent.server_pid, agent.server_start) == (server.pid, proc.start_time(server.pid))
     assert agent.socket == server.socket

@@ -10,6 +10,10 @@ import os
 
 from tmux_orchestrator.ground import clock
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,16 +51,14 @@ def alive(pid: int, start: int) -> bool:
     return start_time(pid) == start
 
 
-def ancestors(pid: int) -> list[int]:
-    """The process and those above it, up to the first of the system."""
-    line: list[int] = []
-    while pid > 0 and len(line) < 64:
-        fields = _stat(pid)
+def ancestors(pid: int) -> Iterator[int]:
+    """The process and those above it, up to the first of the system; each is looked at when it is asked for."""
+    for _ in range(64):
+        fields = _stat(pid) if pid > 0 else None
         if fields is None:
-            break
-        line.append(pid)
+            return
+        yield pid
         pid = int(fields[1])
-    return line
 
 
 def has_terminal(pid: int) -> bool:
