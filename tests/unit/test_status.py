@@ -133,7 +133,7 @@ def test_messages_for_names_that_nobody_has(system: System) -> None:
     system.broker()
     system.recorder("later")
     wait_until(lambda: told(system)["problems"] == [], what="they are typed")
-    assert told(system)["broker"]["queued"] == 0
+    wait_until(lambda: told(system)["broker"]["queued"] == 0, what="the broker's own word")
 
 
 def test_over_the_limit_is_told(system: System) -> None:
