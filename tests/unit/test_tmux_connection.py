@@ -88,6 +88,43 @@ def test_many_commands_stay_in_step(private: Server, tmux: Tmux) -> None:
         assert result == [f"{i}"] if i % 7 else isinstance(result, TmuxError)
 
 
+def test_what_is_done_meanwhile_is_done_once_while_tmux_has_everything(private: Server) -> None:
+    recorder = Recorder(private)
+    guard, calls = Guard(recorder.pid, recorder.nonce), []
+
+    def meanwhile() -> None:
+        calls.append(1)
+        wait_until(lambda: recorder.recorded().count(END) == 64)  # tmux goes on by itself
+
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        assert (
+            tmux.type_many([(recorder.pane, guard, b"n%d" % i, None) for i in range(100)], meanwhile) == ["typed"] * 100
+        )
+    assert calls == [1]
+
+
+def test_what_fails_meanwhile_leaves_no_answer_for_others(private: Server) -> None:
+    recorder = Recorder(private)
+    guard = Guard(recorder.pid, recorder.nonce)
+
+    def fail() -> None:
+        raise KeyError
+
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        with pytest.raises(KeyError):
+            tmux.type_many([(recorder.pane, guard, b"x", None)], fail)
+        assert not tmux.alive
+        assert tmux.run("display-message", "-p", "in step") == ["in step"]
+
+
+def test_nothing_is_sent_when_one_of_many_cannot_be_said(private: Server) -> None:
+    private.start(["sleep", "1000"])
+    with Tmux(private.socket, keep=True, run=private.folder + "/run") as tmux:
+        with pytest.raises(ValueError, match="newline"):
+            tmux.run_many([["set-buffer", "-b", "told", "x"], ["set-buffer", "-b", "more", "two\nlines"]])
+        assert tmux.run("list-buffers") == []
+
+
 def test_the_server_is_named_by_pid_and_start(private: Server, tmux: Tmux) -> None:
     private.start(["sleep", "1000"])
     pid, start = tmux.server()
@@ -351,6 +388,25 @@ def test_an_exchange_out_of_step_is_not_believed(tmp_path: os.PathLike[str], for
     assert connection.exchange([Line([["a"]], 1), Line([["b"]], 1)], 5.0) == [None, None]
     assert not connection.alive
     connection.close()
+
+
+def test_a_connection_that_breaks_while_texts_are_written_leaves_none(tmp_path: os.PathLike[str]) -> None:
+    program, folder = os.path.join(tmp_path, "tmux.py"), os.path.join(tmp_path, "typing")
+    with open(program, "w", encoding="utf-8") as file:
+        file.write(
+            textwrap.dedent("""
+            import os, sys, time
+            hello = sys.stdin.readline().split()[-1].strip("'")
+            os.close(0)
+            print(f"%begin 1 1 1\\n{hello}\\n%end 1 1 1", flush=True)
+            time.sleep(1000)
+            """)
+        )
+    connection = Connection([sys.executable, "-I", "-S", program], folder)
+    lines = [Line([["a"]], 1, [(f"b{number}", b"secret")]) for number in range(5)]
+    assert connection.exchange(lines, 5.0) == [None] * 5
+    assert not connection.alive
+    assert os.listdir(folder) == []
 
 
 def test_a_home_with_a_hostile_name_runs_nothing(private: Server) -> None:

@@ -17,13 +17,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tmux_orchestrator.ground.errors import OrcError, UnavailableError
 from tmux_orchestrator.ground.tmux.bodies import Bodies, path_word
 from tmux_orchestrator.ground.tmux.frames import SESSION, Frames, Replies
 from tmux_orchestrator.ground.tmux.plain import no_server
-from tmux_orchestrator.ground.tmux.words import Line, Reply, join
+from tmux_orchestrator.ground.tmux.words import Line, Reply, join, quote
 
 # Its window shows nothing and reads nothing; a size of its own keeps it out of everybody's.
 _ATTACH = ["new-session", "-A", "-E", "-s", SESSION, "-x", "80", "-y", "24", "-f", "no-output,ignore-size"]
@@ -82,28 +82,35 @@ class Connection:
         """Readable when there are notifications, or when the server is gone."""
         return self._out
 
-    def exchange(self, lines: list[Line], timeout: float) -> list[Reply | None] | None:
+    def exchange(
+        self, lines: list[Line], timeout: float, meanwhile: Callable[[], None] | None = None
+    ) -> list[Reply | None] | None:
         """A reply for each line, in order; None for a line that may have run and did not answer in `timeout` seconds.
 
-        None instead of a list: nothing was sent, the connection had already been lost.
+        None instead of a list: nothing was sent, the connection had already been lost. `meanwhile` is called once,
+        when tmux has everything and works on it; not at all if it does not come to that.
         """
         self._read()
         if not self.alive:
             return None
         self._frames.answers.clear()
         secret = os.urandom(16).hex()
-        files = itertools.count()
-        payload = b"".join([self._payload(line, files) for line in lines])
-        payload += join([["display-message", "-p", secret]]).encode() + b"\n"
+        commands = [join(line.commands) for line in lines]  # whatever cannot be said is refused before anything is sent
         replies = Replies(lines, secret)
-        self._converse(memoryview(payload), replies, time.monotonic() + timeout)
-        if replies.astray or not replies.complete:
-            self.close()
+        try:
+            payloads = self._payloads(lines, commands, f"display -p {quote(secret)}\n".encode())
+            self._converse(payloads, replies, time.monotonic() + timeout, meanwhile)
+        finally:
+            if replies.astray or not replies.complete:
+                self.close()
         done: list[Reply | None] = [] if replies.astray else [*replies.done]
         return done + [None] * (len(lines) - len(done))
 
-    def _converse(self, payload: memoryview, replies: Replies, until: float) -> None:
+    def _converse(
+        self, payloads: Iterator[bytes], replies: Replies, until: float, meanwhile: Callable[[], None] | None
+    ) -> None:
         """Send and take in, both as it comes, until all is answered or nothing more can be expected."""
+        payload = memoryview(next(payloads))
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         poll.register(self._in, select.POLLOUT)
@@ -116,17 +123,25 @@ class Connection:
                     self._read()
                 elif payload:
                     payload = self._write(payload)
+                    if not payload and self.alive:  # else the texts have been removed, and none may follow
+                        payload = memoryview(next(payloads, b""))
                     if not payload:
                         poll.unregister(self._in)
+                        if meanwhile is not None and self.alive:
+                            meanwhile()
             while self._frames.answers:
                 replies.take(self._frames.answers.popleft())
             if replies.complete:
                 return
 
-    def _payload(self, line: Line, files: Iterator[int]) -> bytes:
-        """The line as bytes for tmux, its texts put where tmux will read them."""
-        loads = [["load-buffer", "-b", buffer, self._put(next(files), body)] for buffer, body in line.texts]
-        return join([*loads, *line.commands]).encode() + b"\n"
+    def _payloads(self, lines: list[Line], commands: list[str], last: bytes) -> Iterator[bytes]:
+        """The lines as bytes for tmux, its texts put where tmux will read them: it works on one while we write the
+        texts of the next."""
+        files = itertools.count()
+        for line, text in zip(lines, commands, strict=True):
+            loads = [f"loadb -b {quote(buffer)} {quote(self._put(next(files), body))}" for buffer, body in line.texts]
+            yield " ; ".join([*loads, text]).encode() + b"\n"
+        yield last
 
     def _put(self, index: int, body: bytes) -> str:
         try:

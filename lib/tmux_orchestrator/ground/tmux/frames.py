@@ -26,6 +26,7 @@ class Frames:
         self.exited = False
         self._rest = b""
         self._open: bytes | None = None
+        self._end = b""
         self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
@@ -33,9 +34,15 @@ class Frames:
         self._rest = lines.pop()
         for line in lines:
             if self._open is not None:
-                self._inside(line)
+                if line == self._end:
+                    self._close(None)
+                elif line[:7] == b"%error " and line[7:] == self._open:
+                    self._close(text(b"\n".join(self._body)))
+                else:
+                    self._body.append(line)
             elif line.startswith(b"%begin "):
                 self._open = line[7:]
+                self._end = b"%end " + self._open
                 self._body = []
             elif line.startswith(b"%"):
                 self._note(text(line))
@@ -47,14 +54,6 @@ class Frames:
         moved = note.startswith("%session-changed ") and not note.endswith(f" {SESSION}")
         self.exited = self.exited or moved or note.split(" ")[0] == "%exit"
         self.notes.append(note)
-
-    def _inside(self, line: bytes) -> None:
-        if line[:5] == b"%end " and line[5:] == self._open:
-            self._close(None)
-        elif line[:7] == b"%error " and line[7:] == self._open:
-            self._close(text(b"\n".join(self._body)))
-        else:
-            self._body.append(line)
 
     def _close(self, error: str | None) -> None:
         if self._open is not None and self._open.endswith(b" 1"):
@@ -80,9 +79,10 @@ class Replies:
         self._count = 0
 
     def take(self, answer: Reply) -> None:
-        if self.complete or (answer.lines == self._secret) != (len(self.done) == len(self._lines)):
+        is_last = answer.lines == self._secret
+        if self.complete or is_last != (len(self.done) == len(self._lines)):
             self.astray = True
-        elif answer.lines == self._secret:
+        elif is_last:
             self.complete = True
         else:
             self._add(answer)

@@ -29,8 +29,9 @@ BAD_CUE = "bad_cue"
 UNKNOWN = "unknown"
 NO_SERVER = "no_server"
 
-# A command that does nothing and gives one reply.
-_NOTHING = [["start-server"]]
+# A command that does nothing and gives one reply. tmux takes its time over each character, those of a branch twice:
+# what stands in every branch has its short name.
+_NOTHING = ["start"]
 _PANE = re.compile(r"%[0-9]{1,9}")
 _NONCE = re.compile(r"[0-9A-Za-z]{1,64}")
 _KEY = re.compile(
@@ -108,26 +109,27 @@ def states(pane: str, guard: Guard) -> tuple[str, str]:
     return now, due
 
 
-def guarded(pane: str, guard: Guard, then: list[list[str]], otherwise: list[list[str]], word: str) -> Line:
+def guarded(pane: str, guard: Guard, then: list[str], otherwise: list[str], word: str) -> Line:
     """`then` if the pane is as the guard wants it, else `otherwise` and a record, opened by the word, of its state.
+    Both are commands as `join` writes them.
 
     Both branches are made equally long, so that the count of replies does not depend on which one tmux takes. The
     pane's id is part of the state because tmux evaluates the format for some other pane when this one is gone.
     """
     now, due = states(pane, guard)
-    state = ["list-panes", "-t", pane, "-f", f"#{{==:#{{pane_id}},{pane}}}", "-F", f"{word} {now}"]
+    state = join([["lsp", "-t", pane, "-f", f"#{{==:#{{pane_id}},{pane}}}", "-F", f"{word} {now}"]])
     length = max(len(then), len(otherwise) + 1)
     # The state comes last: when the pane is gone it is an error, and an error skips what follows.
     branches = [
         [*then, *_NOTHING * (length - len(then))],
         [*otherwise, *_NOTHING * (length - len(otherwise) - 1), state],
     ]
-    return Line([["if-shell", "-F", "-t", pane, f"#{{==:{now},{due}}}", *map(join, branches)]], 1 + length)
+    return Line([["if-shell", "-F", "-t", pane, f"#{{==:{now},{due}}}", *map(" ; ".join, branches)]], 1 + length)
 
 
-def done(word: str) -> list[str]:
+def done(word: str) -> str:
     """A command that leaves a record: everything before it has been done."""
-    return ["display-message", "-p", f"{word} {TYPED}"]
+    return f'display -p "{word} {TYPED}"'  # what we made ourselves needs no more than that within single quotes
 
 
 def records(reply: Reply, word: str) -> list[str]:
@@ -136,9 +138,14 @@ def records(reply: Reply, word: str) -> list[str]:
     return [text(line[len(opening) :]) for line in reply.lines if line.startswith(opening)]
 
 
+def press(pane: str, keys: list[str]) -> str:
+    """The command that presses the keys in the pane."""
+    return join([["send", "-t", pane_target(pane), "--", *key_names(keys)]])
+
+
 def pressing(pane: str, guard: Guard, keys: list[str], word: str) -> Line:
     """Press the keys."""
-    return guarded(pane, guard, [["send-keys", "-t", pane, "--", *key_names(keys)], done(word)], [], word)
+    return guarded(pane, guard, [press(pane, keys), done(word)], [], word)
 
 
 def outcomes(reply: Reply | None, guard: Guard, word: str, count: int) -> list[str]:

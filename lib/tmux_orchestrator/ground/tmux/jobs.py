@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tmux_orchestrator.ground.tmux.guard import Guard, done, guarded, key_names, pane_target
+from tmux_orchestrator.ground.tmux.guard import Guard, done, guarded, pane_target, press
 from tmux_orchestrator.ground.tmux.words import Line
 
 # pane id, guard, text, and the key to press after it
@@ -36,15 +36,17 @@ def job(frames: list[Frame], buffers: Callable[[], str], word: str) -> Job:
     """Put each text into a buffer of its own, then paste it and press its key; or else drop them all."""
     pane, guard, _, _ = frames[0]
     texts = [(buffers(), body) for _, _, body, _ in frames]
-    then: list[list[str]] = []
+    submit = {key: press(pane, [key]) for _, _, _, key in frames if key is not None}
+    target, typed = pane_target(pane), done(word)
+    then: list[str] = []
     for (buffer, body), (_, _, _, key) in zip(texts, frames, strict=True):
         if not body:
             raise ValueError("nothing to type: the text is empty")
-        then.append(["paste-buffer", "-p", "-r", "-d", "-b", buffer, "-t", pane_target(pane)])
+        then.append(f"pasteb -prdb {buffer} -t {target}")
         if key is not None:
-            then.append(["send-keys", "-t", pane, "--", *key_names([key])])
-        then.append(done(word))
-    line = guarded(pane, guard, then, [["delete-buffer", "-b", buffer] for buffer, _ in texts], word)
+            then.append(submit[key])
+        then.append(typed)
+    line = guarded(pane, guard, then, [f"deleteb -b {buffer}" for buffer, _ in texts], word)
     line.texts = texts
     return Job(frames, line)
 

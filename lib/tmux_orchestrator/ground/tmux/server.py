@@ -8,7 +8,7 @@ server, unless `run` is told to.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from tmux_orchestrator.ground import proc
@@ -124,18 +124,22 @@ class Tmux:
         """
         return self.type_many([(pane_id, guard, body, key)])[0]
 
-    def type_many(self, frames: Sequence[Frame]) -> list[str]:
-        """The same for many, in order. NO_SERVER for those that were not sent because the server had been lost."""
+    def type_many(self, frames: Sequence[Frame], meanwhile: Callable[[], None] | None = None) -> list[str]:
+        """The same for many, in order. NO_SERVER for those that were not sent because the server had been lost.
+
+        `meanwhile` is called at most once, while tmux has work to do.
+        """
         word = screens.opening()
         batches = [self._jobs(frames[at : at + BATCH], word) for at in range(0, len(frames), BATCH)]
         outcomes: list[str] = []
         for jobs in batches:
             try:
-                replies = self._exchange([each.line for each in jobs], DEADLINE)
+                replies = self._exchange([each.line for each in jobs], DEADLINE, meanwhile)
             except UnavailableError:
                 if not outcomes:
                     raise
                 break
+            meanwhile = None
             for each, reply in zip(jobs, replies, strict=False):
                 outcomes += self._outcomes(each, reply, word)
             if None in replies or len(replies) < len(jobs):
@@ -211,17 +215,19 @@ class Tmux:
         assert self._connection is not None
         return self._connection
 
-    def _exchange(self, lines: list[Line], timeout: float) -> list[Reply | None]:
+    def _exchange(
+        self, lines: list[Line], timeout: float, meanwhile: Callable[[], None] | None = None
+    ) -> list[Reply | None]:
         """A reply per line; None: sent and not answered; a shorter list: the rest was not sent.
 
         Raises UnavailableError when nothing was sent.
         """
         if not self._keep:
             return self._plain.exchange(lines, timeout)
-        replies = self._connect().exchange(lines, timeout)
+        replies = self._connect().exchange(lines, timeout, meanwhile)
         if replies is None:
             # The connection had been lost before; nothing was sent, so one more try is safe.
-            replies = self._connect().exchange(lines, timeout)
+            replies = self._connect().exchange(lines, timeout, meanwhile)
         if replies is None:
             raise UnavailableError("tmux went away: start it again")
         return replies
