@@ -80,7 +80,9 @@ class Panes:
             views[agent.key] = View(reason, None if reason else guard, seen)
         return views
 
-    def type(self, frames: Sequence[tuple[Agent, View, str]]) -> list[str]:
+    def type(
+        self, frames: Sequence[tuple[Agent, View, str]], meanwhile: Callable[[], None] = lambda: None
+    ) -> list[str]:
         results = []
         for agent, _, text in frames:
             self.before_typing(text)
@@ -89,6 +91,7 @@ class Panes:
                 self.typed.append((self.clocks.boot, agent.key, text))
             results.append(refused or "typed")
             self.after_typing()
+        meanwhile()
         return results
 
     def submit(self, agent: Agent) -> str:

@@ -124,6 +124,110 @@ def test_nobody_types_while_the_disk_takes_nothing(desk: Desk, monkeypatch: pyte
     assert desk.panes.bodies(key) == ["x"] and desk.said(event) == ["held: disk_full", "typed"]
 
 
+# very many
+
+
+@pytest.fixture
+def flood(tmp_path: Path) -> Iterator[Desk]:
+    """400 messages wait for one pane, with no bound on what may be typed."""
+    config = "monitoring: {max_messages_per_minute: 0}\ndelivery: {pair_per_minute: 0, queue_size: 1000}\n"
+    with Desk(str(tmp_path / "home"), config) as found:
+        found.agent("dev")
+        for number in range(400):
+            found.publish(f"x {number}", "dev")
+        found.start()
+        yield found
+
+
+EVERY = [f"x {number}" for number in range(400)]
+
+
+def refuses(flood: Desk, first: int, result: str) -> None:
+    """The pane refuses the second 64 from there on; if the third were typed then, they would get through."""
+
+    def look(text: str) -> None:
+        number = int(text.rpartition(" ")[2])
+        flood.panes.refuse["team:dev"] = result if first <= number < 128 else ""
+
+    flood.panes.before_typing = look
+
+
+def test_what_is_made_ready_ahead_has_its_intent_in_the_file_and_its_turn(flood: Desk) -> None:
+    seen: list[bool] = []
+
+    def look(text: str) -> None:
+        number = text.rpartition(" ")[2]
+        event = flood.events()[int(number)]["id"]
+        with open(flood.home.run + "/broker.journal", encoding="ascii") as file:
+            seen.append(f'["intent", "{event}", "team:dev", 1, ' in file.read())
+
+    flood.panes.before_typing = look
+    flood.run(1)
+    assert flood.panes.bodies("team:dev") == EVERY and seen == [True] * 400
+    assert [context["outcome"] for context in flood.outcomes() if context["final"]] == ["typed"] * 400
+
+
+@pytest.mark.parametrize("result", ["copy_mode", "agent_gone", "no_server"])
+def test_what_is_made_ready_ahead_never_overtakes_what_was_refused(flood: Desk, result: str) -> None:
+    refuses(flood, 80, result)
+    flood.turn()
+    assert flood.panes.bodies("team:dev") == EVERY[:80]
+    flood.panes.before_typing = lambda _: None
+    flood.panes.refuse.clear()
+    flood.run(10)
+    assert flood.panes.bodies("team:dev") == EVERY
+    assert not any("repeat" in text for text in flood.panes.frames("team:dev"))
+
+
+def test_what_is_made_ready_ahead_waits_behind_a_doubt(flood: Desk) -> None:
+    refuses(flood, 64, "unknown")
+    flood.turn()
+    assert flood.panes.bodies("team:dev") == EVERY[:128]
+    flood.panes.before_typing = lambda _: None
+    flood.panes.refuse.clear()
+    flood.run(60)
+    frames = flood.panes.frames("team:dev")
+    assert [text.rpartition("] ")[2] for text in frames] == EVERY[:128] + EVERY[64:]
+    assert [" · repeat 1" in text for text in frames] == [False] * 128 + [True] * 64 + [False] * 272
+
+
+def test_a_crash_with_frames_made_ready_ahead_loses_none_and_hides_no_repeat(flood: Desk) -> None:
+    def die() -> None:
+        if len(flood.panes.typed) == 100:
+            raise Killed
+
+    flood.panes.after_typing = die
+    with pytest.raises(Killed):
+        flood.run(1)
+    flood.panes.after_typing = lambda: None
+    flood.again()
+    flood.run(10)
+    frames = flood.panes.frames("team:dev")
+    first, again = frames[:100], frames[100:]
+    assert {text.rpartition("] ")[2] for text in frames} == set(EVERY)
+    twice = {text.rpartition("] ")[2] for text in first} & {text.rpartition("] ")[2] for text in again}
+    assert all(" · repeat 1" in text for text in again if text.rpartition("] ")[2] in twice)
+    assert len([context for context in flood.outcomes() if context["final"]]) == 400
+
+
+def test_a_disk_that_fills_while_frames_are_made_ready_types_each_once(
+    flood: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = os.fdatasync, []
+
+    def full(fd: int) -> None:
+        asked.append(fd)
+        if 1 < len(asked) < 4:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    flood.turn()
+    assert flood.panes.bodies("team:dev") == EVERY[:64]
+    flood.run(10)
+    assert flood.panes.bodies("team:dev") == EVERY
+
+
 # doubt
 
 

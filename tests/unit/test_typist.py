@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import tty
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -50,8 +51,10 @@ class Server:
         Server.looked.append(list(panes))
         return {pane: Server.shots[pane] for pane in panes if pane in Server.shots}
 
-    def type_many(self, frames: list[Any]) -> list[str]:
+    def type_many(self, frames: list[Any], meanwhile: Callable[[], None] | None = None) -> list[str]:
         self._ask()
+        if meanwhile is not None:
+            meanwhile()
         Server.typed += frames
         return ["typed"] * len(frames)
 

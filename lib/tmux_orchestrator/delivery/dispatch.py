@@ -1,11 +1,13 @@
 """Frames go out: each lane that is due gets its turn, and every keystroke has its intent on disk first.
 
 A turn looks at all panes that are due in one go, chooses what each may have, puts the intents on disk, types, and
-tells the outcomes. Confirmation runs behind, in `evidence`.
+tells the outcomes. Where very many wait, the next frames are made ready while tmux types the ones before; they are
+typed only when all of those are in the pane, so nobody overtakes. Confirmation runs behind, in `evidence`.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
@@ -21,7 +23,8 @@ from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock, files, proc
 
-_BATCH = 64  # frames of one lane in one turn, where nothing has to be looked at between them
+BATCH = 64  # frames of one lane in one go, where nothing has to be looked at between them
+_TURN = 256  # frames of one turn, if those of the first go are fewer: what is new in the log waits for these
 _YOUNG_NS = 10 * SECOND
 _STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
 _NO_ANSWER = "no_answer"  # tmux took the frame and did not say what became of it
@@ -39,6 +42,7 @@ class Dispatcher:
         self.typist = typist
         self.evidence = Evidence(intake, ledger, typist)
         self._boot_id = boot_id
+        self.typed = 0  # how many frames in the last turn
 
     def _get(self, key: str) -> Any:
         return self.intake.settings.get(key)
@@ -56,6 +60,7 @@ class Dispatcher:
 
     def step(self) -> None:
         """Give every lane that is due its turn."""
+        self.typed = 0
         self.intake.remind()
         now = clock.boot_ns()
         for one in self.intake.lanes.values():
@@ -108,7 +113,7 @@ class Dispatcher:
         if one.moves >= _STEADY_MOVES:
             view.ignore_cursor()
         chosen: list[Chosen] = []
-        most = 1 if self.typist.profile(one.agent).composer else _BATCH
+        most = 1 if self.typist.profile(one.agent).composer else BATCH
         while len(chosen) < most:
             room = one.room(now)
             typing, ends = one.outbox.next(clock.now_ns(), room)
@@ -157,7 +162,33 @@ class Dispatcher:
     # typing
 
     def _type(self, frames: list[Chosen]) -> None:
-        """Intents to disk, then the keystrokes, then what became of each."""
+        """Intents to disk, then the keystrokes, then what became of each; the next ones meanwhile."""
+        told: list[tuple[Chosen, str]] = []
+        frames = self._intend(frames)
+        while frames:
+            self.typed += len(frames)
+            ahead: list[Chosen] = []
+            meanwhile = partial(self._meanwhile, told, frames if self.typed < _TURN else [], ahead)
+            texts = [(one.agent, view, flight.text) for one, view, flight in frames if one.agent]
+            results = self.typist.type(texts, meanwhile)
+            self._became(told)  # unless that was done meanwhile
+            told += zip(frames, results, strict=True)
+            refused = {one.key for (one, _, _), result in told if result != "typed"}
+            for one, _, flight in ahead:
+                if one.key in refused:  # these must not overtake
+                    self._back(one, flight)
+            frames = [chosen for chosen in ahead if chosen[0].key not in refused]
+        self._became(told)
+
+    def _meanwhile(self, told: list[tuple[Chosen, str]], frames: list[Chosen], ahead: list[Chosen]) -> None:
+        """While tmux types `frames`: tell of what it typed before, and make ready what comes after."""
+        self._became(told)
+        ahead += self._intend(self._ahead(frames))
+
+    def _intend(self, frames: list[Chosen]) -> list[Chosen]:
+        """Put the intents on disk: the frames that may be typed now."""
+        if not frames:
+            return []
         for one, _, flight in frames:
             for number, event_id in enumerate(flight.ids):
                 kind = "" if number else flight.kind
@@ -170,22 +201,40 @@ class Dispatcher:
         except OSError:
             for one, _, flight in frames:
                 self._untyped(one, flight, "disk_full")
-            return
-        results = self.typist.type([(one.agent, view, flight.text) for one, view, flight in frames if one.agent])
-        for (one, _, flight), result in zip(frames, results, strict=True):
+            return []
+        return frames
+
+    def _became(self, told: list[tuple[Chosen, str]]) -> None:
+        """What became of each."""
+        for (one, _, flight), result in told:
             if result == "typed":
                 self._typed(one, flight)
             elif result == "unknown":
                 self._doubt(one, flight)
             else:
                 self._untyped(one, flight, result)
+        told.clear()
+
+    def _ahead(self, frames: list[Chosen]) -> list[Chosen]:
+        """The next frames of the lanes that had as many as they may, and whose panes nobody has to look at again."""
+        views = {one.key: (one, view) for one, view, _ in frames if one.full}
+        ahead: list[Chosen] = []
+        for one, view in views.values():
+            profile = self.typist.profile(one.agent) if one.agent is not None else None
+            if profile is not None and not (profile.composer or profile.confirm or profile.pause_ms):
+                ahead += self._choose(one, view)
+        return ahead
+
+    def _back(self, one: Lane, flight: Flight) -> None:
+        """Nothing was typed after all: it waits again."""
+        one.undo(flight)
+        self._resolve("undone", one, flight)
+        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
 
     def _untyped(self, one: Lane, flight: Flight, reason: str) -> None:
         """Nothing reached the pane."""
         now = clock.boot_ns()
-        one.undo(flight)
-        self._resolve("undone", one, flight)
-        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
+        self._back(one, flight)
         if reason == "moved" and one.moves < _STEADY_MOVES:
             one.moves += 1
             one.due_at = now + 10 * MS

@@ -20,6 +20,8 @@ from tmux_orchestrator.ground.errors import UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tmux_orchestrator.ground.tmux import Guard, Screenshot
 
 _BACKOFF_NS = (200_000_000, 5_000_000_000)
@@ -92,10 +94,11 @@ class Typist:
                 views[agent.key] = self._judge(agent, shots.get(agent.pane))
         return views
 
-    def type(self, frames: list[tuple[Agent, View, str]]) -> list[str]:
+    def type(self, frames: list[tuple[Agent, View, str]], meanwhile: Callable[[], None] | None = None) -> list[str]:
         """Paste and submit each frame: "typed", or the reason why nothing was. In this order, guarded each.
 
         A profile that wants a pause before its submit key gets the paste only; `submit` follows.
+        `meanwhile` is called at most once, while a server works on its frames.
         """
         results = [""] * len(frames)
         by_socket: dict[str, list[int]] = {}
@@ -111,7 +114,8 @@ class Typist:
                 batch.append((agent.pane, view.guard, text.encode("utf-8"), key))
             try:
                 server = self._server(socket)
-                answers = server.type_many(batch)
+                answers = server.type_many(batch, meanwhile)
+                meanwhile = None
             except UnavailableError:
                 self._lost(socket)
                 answers = ["no_server"] * len(numbers)
