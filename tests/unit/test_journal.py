@@ -196,6 +196,20 @@ def test_a_grown_journal_shrinks_and_does_not_shrink_at_every_turn(home: Home, m
     assert os.path.getsize(one.path) < before / 10 and not Journal(home).memory.owed
 
 
+def test_in_a_flood_it_shrinks_only_when_it_has_grown_very_much(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "_COMPACT_BYTES", 2000)
+    one = journal(home)
+    inode = os.stat(one.path).st_ino
+    inodes, sizes = [inode], [0]
+    while inodes[-1] == inode:
+        one.note("told", "A", "team:dev", "draft" * 20)
+        one.flush()
+        sizes.append(os.path.getsize(one.path))
+        one.compact(BOOT, 0, busy=True)
+        inodes.append(os.stat(one.path).st_ino)
+    assert 8000 <= sizes[-1] < 8200
+
+
 NAMES = st.sampled_from(["A", "B"])
 RECORDS = st.one_of(
     st.tuples(st.just("add"), NAMES, st.just("t"), st.just("2026-11-20"), st.integers(0, 9), st.just(5)),

@@ -16,7 +16,7 @@ from types import FrameType
 from tmux_orchestrator.agents import adoption, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE
-from tmux_orchestrator.delivery.dispatch import Dispatcher
+from tmux_orchestrator.delivery.dispatch import BATCH, Dispatcher
 from tmux_orchestrator.delivery.history import History
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal
@@ -149,11 +149,11 @@ class Broker:
         self.intake.expire_parked()
 
     def _keep_small(self) -> None:
-        """The journal forgets what is over, once in a while."""
+        """The journal forgets what is over, once in a while; in a flood, which that would hold up, if it must."""
         now = clock.boot_ns()
         if now - self._compacted_at >= _SECOND_NS:
             self._compacted_at = now
-            self.journal.compact(self._boot_id, now - 2 * WINDOW_NS)
+            self.journal.compact(self._boot_id, now - 2 * WINDOW_NS, self.dispatcher.typed >= BATCH)
 
     def _read_registry(self) -> None:
         try:

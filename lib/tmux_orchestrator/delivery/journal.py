@@ -28,6 +28,7 @@ from tmux_orchestrator.ground.errors import SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from tmux_orchestrator.ground.paths import Home
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 _COMPACT_BYTES = 4 << 20
+_BUSY = 4
 
 
 class Owed:
@@ -69,7 +71,7 @@ class Memory:
         self.owed: dict[Key, Owed] = {}
         self.intents: dict[tuple[str, str, int, str], Intent] = {}
 
-    def apply(self, record: list[Any]) -> None:
+    def apply(self, record: Sequence[Any]) -> None:
         """Replay one record. Raises ValueError, TypeError, KeyError or IndexError for what is none."""
         kind = record[0]
         if kind == "place":
@@ -90,7 +92,7 @@ class Memory:
         elif owed is not None and kind == "told":
             owed.told.setdefault(record[3], int(record[4]))
 
-    def _intent(self, record: list[Any], owed: Owed | None) -> None:
+    def _intent(self, record: Sequence[Any], owed: Owed | None) -> None:
         if record[0] == "intent":
             _, event_id, target, attempt, kind, boot, ns = record
             self.intents[target, boot, int(ns), event_id] = Intent(kind, int(attempt))
@@ -164,8 +166,8 @@ class Journal:
 
     def note(self, *record: Any) -> None:
         """Take a record in; it reaches the file with the next `flush` or `sync`."""
-        self.memory.apply(list(record))
-        self._waiting.append(fastjson.dumps(list(record)))
+        self.memory.apply(record)
+        self._waiting.append(fastjson.dumps(record))
 
     def flush(self) -> None:
         """Hand what was noted to the system: it survives a kill -9."""
@@ -193,9 +195,12 @@ class Journal:
             self._lost = True  # the system forgets what it could not write: asking again would be told a lie
             raise
 
-    def compact(self, boot: str, since_ns: int) -> None:
-        """Replace the file by what is still owed, as a whole or not at all, if it has grown or is not ours any more."""
-        if self._size >= self._limit or not self._is_there():
+    def compact(self, boot: str, since_ns: int, busy: bool = False) -> None:
+        """Replace the file by what is still owed, as a whole or not at all, if it has grown or is not ours any more.
+
+        `busy`: only if it has grown four times as much, as writing it anew takes a tenth of a second.
+        """
+        if self._size >= self._limit * (_BUSY if busy else 1) or not self._is_there():
             self._rewrite(self.memory.records(boot, since_ns))
 
     def _is_there(self) -> bool:
