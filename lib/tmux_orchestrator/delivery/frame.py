@@ -26,6 +26,8 @@ _BREAKS = re.compile("\r\n|[\r\u2028\u2029]")
 
 def sanitise(text: str) -> str:
     """The text as it may be typed: line breaks are LF, none at the end, forbidden characters are U+FFFD."""
+    if text.isascii() and text.isprintable():
+        return text
     return _FORBIDDEN.sub("\ufffd", _BREAKS.sub("\n", text)).rstrip("\n")
 
 

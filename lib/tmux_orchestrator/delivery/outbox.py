@@ -68,6 +68,8 @@ class Typing:
 
     def all(self) -> list[Item]:
         """Every event that it is about."""
+        if len(self.items) == 1:
+            return self.items[0].all()
         return [one for item in self.items for one in item.all()]
 
 

@@ -8,7 +8,7 @@ are agents get one grouped notification about what did not reach its target; eve
 from __future__ import annotations
 
 from tmux_orchestrator.eventlog import event
-from tmux_orchestrator.eventlog.daylog import Log, daemon_source
+from tmux_orchestrator.eventlog.daylog import Log, daemon_source, prepare
 from tmux_orchestrator.ground import clock, fastjson, files
 from tmux_orchestrator.ground.errors import DataError, OrcError
 
@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tmux_orchestrator.eventlog.daylog import Prepared
     from tmux_orchestrator.ground.paths import Home
 
 _GROUPED_NS = 1_000_000_000  # a sender hears of its failures at most so long after the first
@@ -30,7 +31,8 @@ class Outcomes:
         self._home = home
         self._log = log
         self._source = daemon_source("broker")
-        self._records: list[dict[str, Any]] = []
+        self._records: list[Prepared] = []
+        self._forms = {kind: _form(self._source, kind) for kind in ("delivery", "rate_limited")}
         self._failed: dict[str, tuple[int, list[str]]] = {}  # sender's key -> (since, lines)
         self._diary: list[str] = []
         self.problem = ""  # why the last `flush` failed
@@ -44,8 +46,9 @@ class Outcomes:
         """One `delivery` event. `more`: attempt, latency_ms, targets (how many the event has)."""
         context = {"event": event_id, "target": target, "outcome": outcome, "reason": reason, **more}
         text = f"{outcome} {target}" + (f": {reason}" if reason else "")
-        kind = "rate_limited" if outcome == "rate_limited" else "delivery"
-        self._add(text, kind, context, event_id)
+        head, before_context, before_id, tail = self._forms["rate_limited" if outcome == "rate_limited" else "delivery"]
+        said, told, name = fastjson.string(text), fastjson.dumps(context), fastjson.string(event_id)
+        self._records.append((None, f"{head}{said}{before_context}{told}{before_id}{name}{tail}"))
 
     def say(
         self, text: str, kind: str, context: dict[str, Any], priority: str = "normal", to: tuple[str, ...] = ()
@@ -75,7 +78,8 @@ class Outcomes:
                 self._tell(sender, lines)
         try:
             if self._records:
-                self._store()
+                self._log.store(self._records)
+                self._records.clear()
             if self._diary:
                 self._write_diary()
                 self._diary.clear()
@@ -84,14 +88,6 @@ class Outcomes:
             del self._records[:-_KEPT], self._diary[:-_KEPT]
             return False
         return True
-
-    def _store(self) -> None:
-        try:
-            self._log.append(self._records)
-        except DataError:  # the name of a target or a session that no event can hold: the others must not wait for it
-            self._records = [made for made in self._records if _is_event(made)]
-            self._log.append(self._records)
-        self._records.clear()
 
     def _add(
         self,
@@ -105,7 +101,10 @@ class Outcomes:
         made = event.build(
             text, self._source, type=kind, priority=priority, context=context, reply_to=reply_to, targets=list(to)
         )
-        self._records.append(made)
+        try:
+            self._records.append(prepare(made))
+        except DataError:
+            pass  # the name of a target or a session that no event can hold: the others must not wait for it
 
     def _tell(self, sender: str, lines: list[str]) -> None:
         more = len(lines) - _MOST_NAMED
@@ -126,9 +125,8 @@ def _head(made: dict[str, Any]) -> bytes:
     return fastjson.dumps(made)[1:].partition(', "category"')[0].encode("ascii")
 
 
-def _is_event(made: dict[str, Any]) -> bool:
-    try:
-        event.check(made)
-    except DataError:
-        return False
-    return True
+def _form(source: dict[str, Any], kind: str) -> list[str]:
+    """A record's line behind what the log stamps, cut where its text, its context and the id that it is about go:
+    there are as many records as messages, and nothing else differs."""
+    made = event.build("\0", source, type=kind, priority="low", context="\0", reply_to="\0")
+    return fastjson.dumps(made)[1:].split(fastjson.string("\0"))
