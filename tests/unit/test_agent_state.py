@@ -36,9 +36,8 @@ def pane(**fields: Any) -> Pane:
         "nonce": "n",
         "agent": "pm",
         "command": "claude",
-        "tty": "",
     }
-    known |= {"dead": False, "in_mode": False, "active": True, "dead_status": None, "dead_signal": None}
+    known |= {"dead": False, "in_mode": False, "dead_status": None, "dead_signal": None}
     return Pane(**known | fields)
 
 

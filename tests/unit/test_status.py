@@ -341,9 +341,7 @@ def test_waiting_messages_are_told_with_their_agent_or_apart() -> None:
 
 def test_the_pattern_that_fails_is_named() -> None:
     rows = ["▁" * 20, "▸ say", "▔" * 20, "footer"]
-    pane = Pane(
-        "%1", 0, 0, 1, False, False, False, False, True, True, 20, 4, 2, 1, "", None, None, "s", "w", "", "", "x"
-    )
+    pane = Pane("%1", 0, 0, 1, False, False, False, False, 20, 4, 2, 1, None, None, "s", "w", "", "", "x")
 
     def failed(changed: dict[str, Any], lines: list[str] = rows) -> str:
         profile = profiles.load({"demo": {"composer": changed}})["demo"]
