@@ -186,19 +186,44 @@ def test_a_chosen_id_is_stored_once(home: Home, now: Clock) -> None:
     assert bodies(home)[-1] == "g"
 
 
+def test_an_id_of_yesterday_is_on_disk_before_it_is_said_to_be_stored(
+    home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it may have died before its sync, and a new day's file says nothing of the old one."""
+    Log(home, durable=False, now=now).append([made("a", id="build-1")])
+    now.ns += daylog.DAY_NS
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    Log(home, now=now).append([made("b", id="build-1")])
+    assert home.events + "/2026-11-20.jsonl" in synced and bodies(home) == ["a"]
+
+
 def test_a_mark_without_its_event_counts_for_nothing(home: Home, now: Clock) -> None:
     log = Log(home, now=now)
     log.append([made("a")])
     with Faults("killed", at=1, only=("write",)), pytest.raises(Killed):
         log.append([made("b", id="build-1")])
     assert os.listdir(home.run + "/ids") == ["build-1"]
-    Log(home, now=now).append([event.build("no", SOURCE, context={"id": "build-1"})])  # stands where it points to
+    Log(home, now=now).append(
+        [event.build("no", SOURCE, context={"id": "build-1", "x": 1})]
+    )  # stands where it points to
     Log(home, now=now).append([made("c", id="build-1")])
     Log(home, now=now).append([made("d", id="build-1")])
     assert bodies(home) == ["a", "no", "c"]
     os.unlink(home.events + "/2026-11-20.jsonl")
     Log(home, now=now).append([made("e", id="build-1")])
     assert bodies(home) == ["e"]
+
+
+def test_a_mark_that_leads_through_a_link_counts_for_nothing(home: Home, now: Clock) -> None:
+    """No reader follows it either."""
+    Log(home, now=now).append([made("a", id="build-1")])
+    path = home.events + "/2026-11-20.jsonl"
+    os.rename(path, path + ".moved")
+    os.symlink(path + ".moved", path)
+    now.ns += daylog.DAY_NS
+    Log(home, now=now).append([made("b", id="build-1")])
+    assert bodies(home, "2026-11-21") == ["b"]
 
 
 def test_old_marks_are_forgotten(home: Home, now: Clock) -> None:
@@ -286,6 +311,42 @@ def test_a_file_that_others_took_away(home: Home, now: Clock, how: str) -> None:
     log.append([made("b")])
     assert bodies(home) == (["a", "b"] if how == "replaced" else ["b"])
     assert stored(home)[-1]["seq"] == 2
+
+
+def test_a_file_that_another_writer_has_seen_replaced(home: Home, now: Clock) -> None:
+    first, second = Log(home, now=now), Log(home, now=now)
+    first.append([made("a")])
+    path = home.events + "/2026-11-20.jsonl"
+    Path(path + ".new").write_bytes(Path(path).read_bytes())
+    os.rename(path + ".new", path)
+    second.append([made("b")])
+    first.append([made("c")])
+    assert bodies(home) == ["a", "b", "c"] and [one["seq"] for one in stored(home)] == [1, 2, 3]
+
+
+def test_a_replaced_file_of_the_same_size_is_looked_at_until_an_append_has_ended(home: Home, now: Clock) -> None:
+    log = Log(home, now=now)
+    log.append([made("a")])
+    path = home.events + "/2026-11-20.jsonl"
+    size = os.path.getsize(path)
+    Path(path + ".new").write_bytes(b"torn".rjust(size))
+    os.rename(path + ".new", path)
+    with Faults("ENOSPC", at=1, only=("write",)), pytest.raises(SystemFailure):
+        log.append([made("b")])
+    log.append([made("c")])
+    assert bodies(home) == ["c"] and Path(path).read_bytes()[size : size + 1] == b"\n"
+
+
+def test_a_folder_that_somebody_moves_takes_the_lock_along(home: Home, now: Clock) -> None:
+    log = Log(home, now=now, lock_timeout=0)
+    log.append([made("a")])
+    os.rename(home.run, home.run + ".old")
+    now.ns += SECOND
+    with Lock(home.run + "/log.lock"), pytest.raises(TryLater):
+        log.append([made("b")])
+    log.append([made("c")])
+    Log(home, now=now).append([made("d")])
+    assert bodies(home) == ["a", "c", "d"] and [one["seq"] for one in stored(home)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("junk", [b"", b"x", b"2026-11-20 1 2 3\n", b"2026-11-20 a b c d\n", b"\0" * 200, b"9" * 5000])
@@ -388,6 +449,50 @@ def test_a_refused_sync_is_a_failure_and_never_asked_twice(home: Home) -> None:
         assert faults.calls == 1
 
 
+def test_a_short_write_is_not_taken_back_from_under_somebody_else(
+    home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that knows no lock wrote behind the half event: its line stays."""
+    log, real = Log(home, now=now), os.write
+    log.append([made("a")])
+    path = home.events + "/2026-11-20.jsonl"
+
+    def short(fd: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", real)
+        done = real(fd, bytes(data)[: len(data) // 2])
+        with open(path, "ab") as file:
+            file.write(b"\ntheirs\n")
+        return done
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(SystemFailure):
+        log.append([made("b")])
+    log.append([made("c")])
+    assert b"\ntheirs\n" in Path(path).read_bytes() and bodies(home) == ["a", "c"]
+
+
+def test_the_folder_of_a_new_file_is_on_disk_before_its_first_line(
+    home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, done = Log(home, now=now), list[str]()
+    log.append([made("a")])
+    sync, write = os.fsync, os.write
+
+    def synced(fd: int) -> None:
+        done.append("sync " + os.readlink(f"/proc/self/fd/{fd}"))
+        sync(fd)
+
+    def written(fd: int, data: bytes) -> int:
+        done.append("write " + os.readlink(f"/proc/self/fd/{fd}"))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "write", written)
+    now.ns += daylog.DAY_NS
+    log.append([made("b")])
+    assert done == ["sync " + home.events, f"write {home.events}/2026-11-21.jsonl"]
+
+
 def test_what_is_synced_and_when(home: Home) -> None:
     log = Log(home)
     with Faults("none", at=0) as faults:
@@ -435,6 +540,21 @@ def test_a_new_day_is_a_new_file(home: Home, now: Clock) -> None:
     assert [one["seq"] for one in stored(home)] == [1, 2]
 
 
+def test_the_day_is_chosen_when_the_lock_is_had(home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, real = Log(home, now=now), Lock.acquire
+    now.ns = at("2026-11-20 23:59:59")
+    log.append([made("a")])
+
+    def waited(lock: Lock) -> int:
+        now.ns = at("2026-11-21 00:00:01")
+        return real(lock)
+
+    monkeypatch.setattr(Lock, "acquire", waited)
+    log.append([made("b")])
+    assert bodies(home, "2026-11-20") == ["a"] and bodies(home, "2026-11-21") == ["b"]
+    assert stored(home)[-1]["timestamp"] == "2026-11-21T00:00:01.000000Z"
+
+
 def test_the_day_is_that_of_the_homes_zone(home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Los_Angeles")  # the caller's: counts for nothing
     clock.use_zone("Asia/Tokyo")
@@ -478,6 +598,23 @@ def test_a_larger_step_back_is_told_once_and_noted(home: Home, now: Clock) -> No
         "to": "2026-11-20T08:30:45.000000Z",
     }
     assert told[2]["timestamp"] == "2026-11-20T08:30:45.000000Z" and days.stepped(home) == {"2026-11-20"}
+
+
+def test_a_step_back_is_noted_before_a_reader_can_see_it(
+    home: Home, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real, noted = Log(home, now=now), os.write, list[set[str]]()
+    log.append([made("a")])
+    now.ns -= 2 * HOUR
+
+    def write(fd: int, data: bytes) -> int:
+        if b"clock_step" in bytes(data):
+            noted.append(days.stepped(home))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    log.append([made("b")])
+    assert noted == [{"2026-11-20"}]
 
 
 def test_never_a_day_before_the_newest_file(home: Home, now: Clock) -> None:

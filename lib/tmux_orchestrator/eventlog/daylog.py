@@ -70,7 +70,7 @@ class _End:
         self.day, self.inode, self.seq, self.ns, self.size = "", 0, 0, 0, -1
         fields = record.partition(b"\n")[0].split(b" ")
         try:
-            if len(fields) == 5 and is_day(day := fields[0].decode("ascii")):
+            if is_day(day := fields[0].decode("ascii")):
                 self.inode, self.seq, self.ns, self.size = map(int, fields[1:])
                 self.day = day
         except ValueError:
@@ -122,7 +122,6 @@ class Log:
             finally:
                 self._lock.release()
         except OSError as error:
-            self._record = _NONE
             raise SystemFailure(
                 f"the log did not take the event ({error.strerror}): see to {self.home.events}, publish again"
             ) from None
@@ -196,7 +195,6 @@ class Log:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _keep(self, lock_fd: int, end: _End) -> None:
-        self._record = _NONE
         record = end.record()
         try:
             os.pwrite(lock_fd, record, 0)
