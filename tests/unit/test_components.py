@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tmux_orchestrator.ground import components, files
+from tmux_orchestrator.ground import components, files, pidfile
 from tmux_orchestrator.ground.paths import Home
 
 
@@ -35,6 +36,27 @@ def test_what_does_not_end_with_its_stop_crashed(home: Home, text: str, crashed:
 
 def test_nothing_that_was_never_started_crashed(home: Home) -> None:
     assert components.crash(home, "broker") == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_another_start_may_win(home: Home, monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    """Two starts at once: ours has lost and left, or has not noticed yet. What is wanted runs, and that is said."""
+    kept: list[int | None] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def spawn(home: Home, name: str) -> subprocess.Popen[bytes]:
+        kept.append(pidfile.claim(home, name))
+        children.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+        if ended:
+            children[0].communicate()
+        return children[0]
+
+    monkeypatch.setattr(components, "_spawn", spawn)
+    assert components.start(home, "broker") == (os.getpid(), False)
+    assert components.last_lines(home, "broker") == []
+    children[0].communicate()
+    assert kept[0] is not None
+    os.close(kept[0])
 
 
 def test_a_full_disk_keeps_nobody_from_starting_or_stopping(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,20 @@ def test_a_day_that_was_removed(world: World, between: Callable[[], None]) -> No
     assert world.look() == ["b"]
 
 
+def test_the_newest_file_is_removed_and_an_older_one_is_not_read_again(
+    world: World, between: Callable[[], None]
+) -> None:
+    world.write("a")
+    world.ns += DAY
+    world.write("b")
+    assert world.look() == ["a", "b"]
+    os.unlink(world.file)
+    between()
+    assert world.look() == []
+    world.write("c")
+    assert world.look() == ["c"]
+
+
 # the file is not the one that was read
 
 
@@ -247,6 +261,21 @@ def test_cut_by_an_editor(world: World, between: Callable[[], None]) -> None:
     world.write("d")
     assert world.look() == ["d"]
     assert world.follower.jumps == ["the file of 2026-11-20 was replaced or cut: going on behind what was read of it"]
+
+
+def test_damage_that_was_read_is_taken_out(world: World, between: Callable[[], None]) -> None:
+    """The last event stands where it stood; that the file is shorter is all that tells."""
+    world.write("a")
+    world.look()
+    size = os.path.getsize(world.file)
+    with open(world.file, "ab") as file:
+        file.write(b"junk\n")
+    world.look()
+    os.truncate(world.file, size)
+    between()
+    assert world.look() == []
+    world.write("b")
+    assert world.look() == ["b"]
 
 
 def test_emptied_and_filled_beyond_where_it_was(world: World, between: Callable[[], None]) -> None:

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
+from support_tmux import wait_until
 from tmux_orchestrator.delivery import ratelimit
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Bucket
 from tmux_orchestrator.delivery.ratelimit import SharedBucket
 from tmux_orchestrator.ground import clock, paths
 from tmux_orchestrator.ground.errors import SystemFailure, UsageError
@@ -183,6 +184,28 @@ def test_eight_processes_never_get_more_than_the_burst(home: Home) -> None:
     go(many)
     granted = sum(one.communicate(timeout=60)[0].count("granted") for one in many)
     assert granted == 50
+
+
+def test_nobody_reads_between_anothers_read_and_its_write(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one is asked for twice at once: whoever comes second waits for the lock, and is refused."""
+    other = tries(1, 60 * MINUTE, 1)
+    read = SharedBucket._read
+
+    def slow(one: SharedBucket, fd: int) -> Bucket:
+        found = read(one, fd)
+        go([other])
+        wait_until(lambda: _waits_for_a_lock(other.pid) or other.poll() is not None, what="the other one's turn")
+        return found
+
+    monkeypatch.setattr(SharedBucket, "_read", slow)
+    mine = bucket(home, "shared", 1, (1, 60 * MINUTE)).take(1)
+    theirs = other.communicate(timeout=60)[0]
+    assert mine == 0 and theirs == ""
+
+
+def _waits_for_a_lock(pid: int) -> bool:
+    with open("/proc/locks", encoding="ascii") as file:
+        return any("->" in line and f" {pid} " in line for line in file)
 
 
 def test_killed_ones_take_nothing_from_the_bound(home: Home) -> None:

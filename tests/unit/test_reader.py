@@ -222,13 +222,42 @@ def test_time_where_the_clock_was_set_back(home: Home, monkeypatch: pytest.Monke
     ns = [START]
     monkeypatch.setattr(clock, "now_ns", lambda: ns[0])
     log = Log(home, now=lambda: ns[0])
-    for step in [0, 60, 60, -3600, 60, 60, 4000]:
+    for step in [0, *[60] * 13, -3600, 60, 60, 4000]:
         ns[0] += step * SECOND
         log.append([made(f"{ns[0] // SECOND}")])
-    query = Query()
-    query.since = START - 3600 * SECOND
-    query.until = START
-    assert sorted(body for body in found(home, query) if body.isdigit()) == ["1799996520", "1799996580", "1799996640"]
+    written = [int(body) for body in found(home, Query()) if body.isdigit()]
+    assert written == [START // SECOND + after for after in (*range(0, 840, 60), -2820, -2760, -2700, 1300)]
+    for since in written:
+        for until in [at + 1 for at in written]:
+            query = Query()
+            query.since, query.until = since * SECOND, until * SECOND
+            wanted = [str(at) for at in written if since <= at < until]
+            assert [body for body in found(home, query) if body.isdigit()] == wanted
+
+
+def test_time_where_the_zone_was_changed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written further west may stand in the file of the day before."""
+    evening = clock.parse_stamp("2026-11-21T03:00:00Z")
+    monkeypatch.setattr(clock, "now_ns", lambda: evening)
+    try:
+        clock.use_zone("America/Los_Angeles")
+        Log(home, now=lambda: evening).append([made("a")])
+        clock.use_zone("UTC")
+        assert days.days(home) == ["2026-11-20"]
+        query = Query()
+        query.since = evening
+        assert found(home, query) == ["a"]
+    finally:
+        clock.use_zone("")
+
+
+@pytest.mark.parametrize("word", ['say "x"', "back\\slash", "naïve", "plain"])
+def test_words_that_are_written_otherwise_in_the_file(home: Home, word: str) -> None:
+    Log(home, durable=False).append([made("a", tags=[word], groups=[word], who=word), made("b")])
+    for field in ("tags", "groups", "senders"):
+        query = Query()
+        setattr(query, field, [word])
+        assert found(home, query) == ["a"], field
 
 
 def test_before_a_place(home: Home, log: Log) -> None:
