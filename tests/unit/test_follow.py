@@ -210,7 +210,7 @@ def test_the_newest_file_is_removed_and_an_older_one_is_not_read_again(
     assert world.look() == ["a", "b"]
     os.unlink(world.file)
     between()
-    assert world.look() == []
+    assert world.look() == [] and not world.follower.jumps
     world.write("c")
     assert world.look() == ["c"]
 
@@ -239,6 +239,18 @@ def test_replaced_by_something_else_is_read_again(world: World, between: Callabl
     os.rename(world.file + ".old", world.file)
     assert world.look() == ["a", "b"], "twice rather than never"
     assert "from its start" in world.follower.jumps[-1]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["from the first look on", "later"])
+def test_a_link_in_its_place_is_not_followed(world: World, before: bool) -> None:
+    world.write("a")
+    if before:
+        world.look()
+    path = world.file
+    os.rename(path, path + ".moved")
+    os.symlink(path + ".moved", path)
+    with pytest.raises(OSError):
+        world.look()
 
 
 def test_deleted_and_made_anew(world: World, between: Callable[[], None]) -> None:
@@ -310,7 +322,8 @@ def test_a_batch_that_was_taken_back_after_it_was_read(world: World, between: Ca
     assert world.look() == ["e", "f" * 5000] and "behind what was read" in world.follower.jumps[0]
 
 
-def test_another_log_in_the_same_place(world: World) -> None:
+@pytest.mark.parametrize("later", [SECOND, DAY])
+def test_another_log_in_the_same_place(world: World, later: int) -> None:
     """A cursor that outlived its log must not hide what the new one has."""
     world.write("a", "b", "c")
     world.look()
@@ -320,7 +333,7 @@ def test_another_log_in_the_same_place(world: World) -> None:
             os.unlink(f"{folder}/{name}")
     world.follower = Follower(world.home, place)
     world.log = Log(world.home, now=lambda: world.ns)
-    for later in (SECOND, DAY):
+    for _ in range(2):
         world.ns += later
         world.write("d", "e")
     assert world.look() == ["d", "e", "d", "e"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -17,6 +19,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from support_tmux import wait_until
+from tmux_orchestrator.ground import locks
 from tmux_orchestrator.ground.errors import SystemFailure, TryLater
 from tmux_orchestrator.ground.locks import Lock
 
@@ -141,18 +144,31 @@ def test_an_alarm_that_rings_before_the_wait_begins_is_not_the_last(
 
     def late(fd: int, what: int) -> None:
         if what == fcntl.LOCK_EX:
-            blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, [])
-            try:
-                _signal.pthread_sigmask(_signal.SIG_BLOCK, [signal.SIGALRM])
-                time.sleep(0.02)  # it rings here, and nobody hears it
-                _signal.sigtimedwait([signal.SIGALRM], 1)
-            finally:  # it may have rung before it was blocked
-                _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+            with contextlib.suppress(locks._Alarm):
+                threading.Event().wait(60)  # it rings here, and nobody hears it
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 0, "nobody would ring again"
         real(fd, what)
 
     monkeypatch.setattr(fcntl, "flock", late)
     with pytest.raises(TryLater):
-        Lock(path, timeout=0.005).acquire()
+        Lock(path, timeout=0.05).acquire()
+
+
+def test_an_alarm_that_rings_when_the_wait_is_over_is_heard_by_nobody(
+    path: str, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = _signal.setitimer, list[float]()
+
+    def late(which: int, seconds: float, again: float = 0.0) -> object:
+        calls.append(seconds)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGALRM)
+        return real(which, seconds, again)
+
+    monkeypatch.setattr(_signal, "setitimer", late)
+    with pytest.raises(TryLater):
+        Lock(path, timeout=0.02).acquire()
+    assert len(calls) == 2
 
 
 def test_the_callers_alarm_and_handler_are_put_back(path: str, holder: Holder) -> None:
@@ -237,6 +253,20 @@ def test_a_file_that_changes_while_we_wait_is_noticed(path: str, holder: Holder,
     thread.join()
 
 
+@pytest.mark.parametrize("tamper", ["delete", "replace"])
+def test_a_file_that_changes_between_two_uses_is_noticed(path: str, tamper: str) -> None:
+    lock = Lock(path)
+    lock.acquire()
+    lock.release()
+    if tamper == "replace":
+        Path(path + ".new").touch()
+        os.rename(path + ".new", path)
+    else:
+        os.unlink(path)
+    with lock:
+        assert os.path.exists(path) and not is_free(path)
+
+
 def test_what_cannot_be_a_lock_file(path: str, tmp_path: Path) -> None:
     os.mkdir(f"{tmp_path}/run")
     other = tmp_path / "other"
@@ -250,7 +280,7 @@ def test_what_cannot_be_a_lock_file(path: str, tmp_path: Path) -> None:
         Lock(path).acquire()
 
 
-def test_kept_between_uses_and_private(path: str) -> None:
+def test_kept_between_uses(path: str) -> None:
     lock = Lock(path)
     assert lock.acquire() == lock.fd
     lock.release()
@@ -258,4 +288,23 @@ def test_kept_between_uses_and_private(path: str) -> None:
     assert lock.acquire() == lock.fd and not is_free(path)
     lock.close()
     lock.close()
-    assert is_free(path) and os.stat(path).st_mode & 0o777 == 0o600
+    assert is_free(path)
+
+
+def test_private_whether_its_folder_was_there_or_not(path: str) -> None:
+    before = os.umask(0)
+    try:
+        for name in (path, path + ".2"):
+            with Lock(name):
+                assert os.stat(name).st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_system_that_cannot_lock_is_no_busy_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, what: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(SystemFailure):
+        Lock(path, timeout=0).acquire()

@@ -175,6 +175,8 @@ def test_a_process_that_only_reads_the_file_does_not_run(home: Home) -> None:
         assert pidfile.running(home, "broker") is None
         fcntl.flock(file, fcntl.LOCK_EX)
         assert pidfile.running(home, "broker") == os.getpid()
+        write(home, b"%d" % os.getpid())  # half a number may be that of somebody who stands by
+        assert pidfile.running(home, "broker") is None
 
 
 def test_no_signal_when_the_owner_changes_between(home: Home, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

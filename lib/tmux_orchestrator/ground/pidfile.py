@@ -143,9 +143,7 @@ def _label(fd: int) -> None:
 
 def _number(label: bytes) -> int | None:
     digits = label[:-1]
-    if label[-1:] != b"\n" or not digits.isdigit() or len(digits) > 9:
-        return None
-    return int(digits) or None
+    return int(digits) if label[-1:] == b"\n" and digits.isdigit() else None
 
 
 def _has_open(pid: int, fd: int) -> bool:
