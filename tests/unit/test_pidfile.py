@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -216,6 +217,23 @@ def test_a_link_is_refused(home: Home, tmp_path: Path) -> None:
     with pytest.raises(SystemFailure):
         pidfile.claim(home, "broker")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_cannot_be_a_pid_file(home: Home, kind: str) -> None:
+    """It is named, nobody waits for it, and no link leads to another component's."""
+    path = home.pid_file("broker")
+    other = pidfile.claim(home, "monitor")
+    assert other is not None
+    if kind == "link":
+        os.symlink(home.pid_file("monitor"), path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mkdir(path)
+    with pytest.raises(SystemFailure, match=re.escape(path)):
+        pidfile.running(home, "broker")
+    os.close(other)
 
 
 def test_a_replaced_file_is_claimed_anew(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

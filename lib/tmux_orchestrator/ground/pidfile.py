@@ -64,6 +64,8 @@ def running(home: Home, component: str) -> int | None:
         if pid is None or not _has_open(pid, fd):
             return None
         return None if _lock(fd, fcntl.LOCK_SH, False) else pid
+    except OSError as error:
+        raise SystemFailure(f"cannot read {home.pid_file(component)}: {error.strerror}") from None
     finally:
         os.close(fd)
 
