@@ -85,6 +85,43 @@ def test_a_refusal_types_nothing_counts_nothing_and_is_tried_again(desk: Desk) -
     assert desk.panes.bodies(key) == [f"x {n}" for n in range(9)]
 
 
+def test_a_refusal_before_a_restart_is_no_doubt(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.refuse[key] = "copy_mode"
+    events = [desk.publish(f"x {n}", "dev") for n in range(9)]
+    desk.run(10)
+    desk.again()
+    desk.panes.refuse.clear()
+    desk.run(2)
+    assert desk.panes.bodies(key) == [f"x {n}" for n in range(9)]
+    assert not any("repeat" in frame for frame in desk.panes.frames(key)) and desk.ends(events[8]) == [key]
+
+
+def test_an_end_is_in_the_log_before_the_journal_forgets_it(desk: Desk) -> None:
+    """One frame is confirmed in the turn in which the broker dies over the next."""
+    dev, two = desk.agent("dev", profile="demo"), desk.agent("two")
+    empty_box(desk, dev)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    empty_box(desk, dev, *desk.panes.frames(dev))
+    desk.clocks.pass_by(SECOND)
+    desk.publish("y", "two")
+
+    def die(text: str) -> None:
+        raise Killed
+
+    desk.panes.before_typing = die
+    with pytest.raises(Killed):
+        desk.turn()
+    desk.panes.before_typing = lambda text: None
+    desk.again()
+    desk.run(5)
+    assert desk.said(event) == ["typed", "confirmed"] and desk.ends(event) == [dev]
+    assert len(desk.panes.frames(dev)) == len(desk.panes.frames(two)) == 1
+
+
 def test_a_hold_is_told_once_however_often_it_begins(desk: Desk) -> None:
     key = desk.agent("dev")
     desk.start()
@@ -226,9 +263,48 @@ def test_a_disk_that_fills_while_frames_are_made_ready_types_each_once(
     assert flood.panes.bodies("team:dev") == EVERY[:64]
     flood.run(10)
     assert flood.panes.bodies("team:dev") == EVERY
+def test_what_expires_while_its_pane_is_held_ends_then(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.reasons[key] = "draft"
+    event = desk.publish("x", "dev", expires=clock.stamp(clock.now_ns() + 5 * SECOND))
+    desk.run(10)
+    assert desk.said(event)[0] == "held: draft" and desk.said(event)[1].startswith("expired")
+    assert desk.ends(event) == [key] and desk.panes.frames(key) == []
+
+
+def test_where_a_box_is_seen_the_next_waits_until_it_is_empty_again(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    for body in "xy":
+        desk.publish(body, "dev")
+    desk.run(0.01)
+    assert desk.panes.bodies(key) == ["x"]
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(1)
+    assert desk.panes.bodies(key) == ["x", "y"]
+
+
+def test_a_digest_counts_as_one_frame_after_a_restart_too(desk: Desk) -> None:
+    desk.configure("monitoring: {max_messages_per_minute: 2}\n")
+    key = desk.agent("dev")
+    desk.start()
+    for number in range(5):
+        desk.publish(f"small {number}", "dev", priority="low")
+    desk.run(5)
+    desk.again()
+    desk.publish("x", "dev")
+    desk.run(40)
+    assert len(messages(desk, key)) == 2 and desk.panes.bodies(key)[-1] == "x"
 
 
 # doubt
+
+
+def messages(desk: Desk, key: str) -> list[int]:
+    """When each message was typed; the digest lines left out."""
+    return [at for at, target, text in desk.panes.typed if target == key and "more since" not in text]
 
 
 def test_a_frame_that_may_have_been_typed_is_typed_again_with_a_mark(desk: Desk) -> None:
@@ -297,6 +373,35 @@ def test_what_the_screen_shows_after_a_crash_is_not_typed_again(desk: Desk) -> N
     assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["confirmed: seen_later"]
 
 
+def test_a_screen_that_cannot_be_seen_after_a_crash_is_waited_for(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    dies_after_typing(desk)
+    del desk.panes.screens[key]
+    desk.panes.reasons[key] = "copy_mode"
+    desk.again()
+    desk.run(5)
+    desk.panes.reasons.clear()
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(5)
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event)[-1] == "confirmed: seen_later"
+
+
+def test_what_tmux_took_without_an_answer_is_looked_for_before_it_is_typed_again(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    desk.panes.refuse[key] = "unknown"
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    desk.panes.refuse.clear()
+    empty_box(desk, key, *desk.panes.frames(key))
+    desk.run(20)
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["confirmed: seen_later"]
+
+
 def test_what_stands_in_the_input_box_after_a_crash_is_submitted(desk: Desk) -> None:
     key = desk.agent("dev", profile="claude")
     empty_box(desk, key)
@@ -352,6 +457,43 @@ def test_what_was_typed_late_and_never_written_down_counts_from_the_crash_on(des
     desk.run(200)
     first, second = [at for at, target, text in desk.panes.typed if target == key and "more since" not in text][:2]
     assert second - first > 60 * SECOND
+
+
+@pytest.mark.parametrize("answer", ["", "unknown"], ids=["typed", "in doubt"])
+def test_what_was_typed_late_counts_from_then_on(desk: Desk, answer: str) -> None:
+    desk.configure("monitoring: {max_messages_per_minute: 1}\ndelivery: {pair_per_minute: 0}\n")
+    key = desk.agent("dev")
+    desk.start()
+    for body in "xy":
+        desk.publish(body, "dev")
+
+    def slow(text: str) -> None:
+        desk.panes.before_typing = lambda text: None
+        desk.clocks.pass_by(40 * SECOND)
+
+    desk.panes.before_typing = slow
+    desk.panes.refuse[key] = answer
+    desk.run(40)
+    desk.panes.refuse[key] = ""
+    desk.run(200)
+    first, second = messages(desk, key)[:2]
+    assert second - first > 60 * SECOND
+
+
+@pytest.mark.parametrize("answer", ["", "unknown"], ids=["typed", "in doubt"])
+def test_what_was_typed_before_a_restart_counts_from_when_it_was_typed(desk: Desk, answer: str) -> None:
+    desk.configure("monitoring: {max_messages_per_minute: 1}\ndelivery: {pair_per_minute: 0}\n")
+    key = desk.agent("dev")
+    desk.start()
+    for body in "xy":
+        desk.publish(body, "dev")
+    desk.panes.refuse[key] = answer
+    desk.run(50)
+    desk.panes.refuse[key] = ""
+    desk.again()
+    desk.run(200)
+    first, second = messages(desk, key)[:2]
+    assert 60 * SECOND < second - first < 70 * SECOND
 
 
 # evidence
