@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support_broker import SECOND, Desk
+from support_faults import Faults
 from tmux_orchestrator.delivery import journal as journals
 from tmux_orchestrator.delivery.journal import Journal, Memory
 from tmux_orchestrator.eventlog.event import short
@@ -208,6 +209,41 @@ def test_in_a_flood_it_shrinks_only_when_it_has_grown_very_much(home: Home, monk
         one.compact(BOOT, 0, busy=True)
         inodes.append(os.stat(one.path).st_ino)
     assert 8000 <= sizes[-1] < 8200
+def test_what_was_noted_before_it_is_written_anew_is_said_once(home: Home) -> None:
+    one = filled(home)
+    one.note("told", "C", "team:dev", "dialog")
+    one.note("intent", "C", "team:dev", 1, "normal", BOOT, 300)
+    os.unlink(one.path)
+    one.compact(BOOT, 0)
+    one.flush()
+    assert state(Journal(home).memory) == state(one.memory)
+
+
+def test_a_new_file_that_cannot_be_opened_is_written_anew(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next records would go to a file without a name."""
+    one = filled(home)
+    os.unlink(one.path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "_open", lambda self: os.open(home.root + "/none/there", os.O_RDONLY))
+        with pytest.raises(OSError):
+            one.compact(BOOT, 0)
+    one.note("told", "C", "team:dev", "dialog")
+    one.flush()
+    assert state(Journal(home).memory) == state(one.memory)
+
+
+def test_a_new_file_is_on_disk_before_it_has_the_name_and_so_is_the_name(home: Home) -> None:
+    one = filled(home)
+    os.unlink(one.path)
+    with Faults("none", at=0) as faults:
+        one.compact(BOOT, 0)
+    assert faults.told == ["write", "fsync", "rename", "fsync"]
+
+
+def test_a_frame_that_landed_late_is_kept_for_as_long_as_the_window_counts_it(home: Home) -> None:
+    memory = filled(home).memory  # A was intended at 100, landed at 150, and is over
+    wanted = ("team:dev", BOOT, 100, "A")
+    assert [wanted in replayed(memory.records(BOOT, since)).intents for since in (100, 150, 151)] == [True, True, False]
 
 
 NAMES = st.sampled_from(["A", "B"])
