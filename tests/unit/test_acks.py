@@ -123,6 +123,17 @@ def test_restarts_do_not_begin_the_count_anew(home_path: str) -> None:
         assert desk.ends(asked) == [key]
 
 
+def test_restarts_do_not_put_a_repeat_off(home_path: str) -> None:
+    with Desk(home_path, "delivery: {ack_timeout: 20s, escalate_to: []}\n") as desk:
+        key = desk.agent("dev")
+        desk.start()
+        asked = desk.publish("are you there?", "dev", requires_ack=True)
+        for _ in range(5):
+            desk.run(6)
+            desk.again()
+        assert len(desk.panes.frames(key)) == 2 and desk.said(asked)[0] == "typed"
+
+
 def test_one_that_comes_before_the_screen_shows_anything_counts(home_path: str) -> None:
     with Desk(home_path, CONFIG) as desk:
         key = desk.agent("dev", profile="demo")

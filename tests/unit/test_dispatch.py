@@ -496,6 +496,32 @@ def test_what_was_typed_before_a_restart_counts_from_when_it_was_typed(desk: Des
     assert 60 * SECOND < second - first < 70 * SECOND
 
 
+def test_what_an_earlier_life_may_have_typed_counts_from_the_first_restart(desk: Desk) -> None:
+    desk.configure("monitoring: {max_messages_per_minute: 1}\ndelivery: {pair_per_minute: 0}\n")
+    key = desk.agent("dev")
+    desk.start()
+    desk.publish("x", "dev")
+    dies_after_typing(desk)
+    for _ in range(5):
+        desk.again()
+        desk.run(10)
+    desk.run(100)
+    first, second = messages(desk, key)
+    assert 60 * SECOND < second - first < 70 * SECOND
+
+
+def test_a_new_message_does_not_shorten_the_pause_after_a_failure(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.start()
+    desk.panes.refuse[key] = "unknown"
+    desk.publish("x", "dev")
+    desk.run(0.01)
+    for number in range(5):
+        desk.publish(f"y {number}", "dev")
+        desk.run(0.1)
+    assert len(desk.panes.frames(key)) == 1
+
+
 # evidence
 
 
@@ -509,6 +535,19 @@ def test_the_key_is_pressed_again_while_the_box_still_holds_our_text(desk: Desk)
     desk.run(20)
     assert 1 <= len(desk.panes.pressed) <= 3
     assert desk.said(event) == ["typed", "typed: not_submitted"]
+
+
+def test_no_key_is_pressed_into_a_dialog_that_came_over_our_text(desk: Desk) -> None:
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    text = desk.panes.frames(key)[0]
+    desk.panes.screens[key] = Screen("waiting", "draft", draft=text, text=[text])
+    desk.panes.reasons[key] = "dialog"
+    desk.run(20)
+    assert desk.panes.pressed == [] and desk.said(event) == ["typed", "typed: not_submitted"]
 
 
 def test_an_agent_that_is_forgotten_while_its_frame_is_on_its_way(desk: Desk) -> None:

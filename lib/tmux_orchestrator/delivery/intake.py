@@ -19,7 +19,7 @@ from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
-from tmux_orchestrator.eventlog.event import MAX_LINE, RECORDS, check, is_id, short
+from tmux_orchestrator.eventlog.event import MAX_LINE, check, is_id, short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
@@ -121,11 +121,9 @@ class Intake:
         wanted = acknowledged_id(event)
         if wanted is not None:
             self._acknowledged(wanted, event)
-        kind = event["message"]["type"]
-        if kind == "clear_queues":
+        if event["message"]["type"] == "clear_queues":
             self._clear(event)
-        if kind not in RECORDS:
-            self._route(event, place)
+        self._route(event, place)
 
     def _routed(self, event: Event) -> Routing:
         if routing.needs_panes(event, self.directory, self._rules):
@@ -254,7 +252,7 @@ class Intake:
         """Repeat what nobody acknowledged; after the last repeat, escalate it."""
         for awaited in self.acks.due(clock.now_ns()):
             item, one = awaited.item, self.lane(awaited.target)
-            if item.id in one.outbox or one.flight is not None:
+            if item.id in one.outbox:
                 continue
             if awaited.repeats >= self.settings.get("delivery.ack_repeats"):
                 self._escalate(item, awaited.target)
