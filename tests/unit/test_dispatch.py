@@ -14,7 +14,7 @@ from tmux_orchestrator.agents.screen import Screen
 from tmux_orchestrator.delivery import journal as journals
 from tmux_orchestrator.eventlog.days import DAY_NS
 from tmux_orchestrator.eventlog.event import short
-from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground import clock, pidfile
 
 AGENT = {"type": "agent", "identifier": "sender", "session": "team", "verified": True}
 
@@ -537,6 +537,18 @@ def test_the_key_is_pressed_again_while_the_box_still_holds_our_text(desk: Desk)
     assert desk.said(event) == ["typed", "typed: not_submitted"]
 
 
+def test_no_key_is_pressed_into_a_draft_that_is_not_ours(desk: Desk) -> None:
+    """A person types while nobody knows yet whether ours was submitted."""
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(0.01)
+    draft(desk, key, "half a thought")
+    desk.run(20)
+    assert desk.panes.pressed == [] and desk.said(event) == ["typed", "typed: unconfirmed"]
+
+
 def test_no_key_is_pressed_into_a_dialog_that_came_over_our_text(desk: Desk) -> None:
     key = desk.agent("dev", profile="demo")
     empty_box(desk, key)
@@ -791,7 +803,117 @@ def test_a_name_that_never_comes(desk: Desk) -> None:
     assert desk.said(event)[-1] == "expired: nobody of that name came" and desk.ends(event) == ["late"]
 
 
+# a start, and a second broker
+
+
+def test_a_cli_that_has_just_started_is_left_to_settle(desk: Desk) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    desk.start()
+    for pid in (os.getpid(), os.getppid()):
+        started = desk.clocks.boot
+        key = desk.agent("dev", profile="claude", pid=pid, pid_start=started // SECOND * ticks)
+        empty_box(desk, key)
+        event = desk.publish("x", "dev")
+        desk.run(5, until=lambda event=event: "typed" in desk.said(event))  # type: ignore[misc]
+        assert desk.said(event)[0] == "held: starting" and desk.panes.typed[-1][0] - started >= SECOND
+        desk.run(30)
+
+
+def test_who_finds_another_broker_in_its_place_leaves(desk: Desk) -> None:
+    desk.agent("dev")
+    broker = desk.start()
+    other = pidfile.claim(desk.home, "broker")
+    assert other is not None
+    desk.publish("x", "dev")
+    desk.turn()
+    assert broker._stopping and desk.panes.typed == []
+    os.close(other)
+
+
+def test_what_is_over_is_kept_in_a_journal_that_is_written_anew_while_the_window_counts_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "_COMPACT_BYTES", 0)
+    desk.configure("monitoring: {max_messages_per_minute: 1}\ndelivery: {pair_per_minute: 0}\n")
+    key = desk.agent("dev")
+    desk.start()
+    for body in "xy":
+        desk.publish(body, "dev")
+        desk.run(5)
+    desk.again()
+    desk.run(100)
+    first, second = messages(desk, key)
+    assert second - first > 60 * SECOND
+
+
 # the log
+
+
+def test_a_damaged_journal_is_not_believed(desk: Desk) -> None:
+    """It says that the message was about to be typed; the lines that said more are damaged. The log knows."""
+    key = desk.agent("dev")
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.run(5)
+    desk.crash()
+    path = desk.home.run + "/broker.journal"
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    with open(path, "wb") as file:
+        file.write(b"\n".join(b"junk" if line.startswith((b'["typed"', b'["end"')) else line for line in lines))
+    desk.start()
+    desk.run(5)
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event) == ["typed"]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["", "journal lost"])
+def test_a_death_right_after_a_frame_was_told(desk: Desk, lost: bool) -> None:
+    """The log says that it was typed, and not yet that it was confirmed."""
+    key = desk.agent("dev", profile="demo")
+    empty_box(desk, key)
+    desk.start()
+    event = desk.publish("x", "dev")
+    desk.turn()
+    assert desk.said(event) == ["typed"] and desk.ends(event) == []
+    desk.crash()
+    if lost:
+        os.unlink(desk.home.run + "/broker.journal")
+    desk.start()
+    desk.run(20)
+    assert len(desk.panes.frames(key)) == 1 and (lost or desk.ends(event) == [key])
+
+
+def test_what_was_owed_yesterday_is_owed_without_a_journal(desk: Desk) -> None:
+    key = desk.agent("dev")
+    desk.panes.reasons[key] = "draft"
+    desk.start()
+    desk.publish("x", "dev", expires="2099-01-01T00:00:00Z")
+    desk.run(1)
+    desk.crash()
+    os.unlink(desk.home.run + "/broker.journal")
+    desk.clocks.pass_by(DAY_NS)
+    desk.publish("y", "dev")
+    desk.panes.reasons.clear()
+    desk.start()
+    desk.run(5)
+    assert desk.panes.bodies(key) == ["x", "y"]
+
+
+def test_an_end_that_the_log_refuses_is_not_forgotten(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = desk.agent("dev")
+    broker = desk.start()
+    event = desk.publish("x", "dev")
+
+    def refuse(events: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    desk.panes.after_typing = lambda: monkeypatch.setattr(broker.outcomes._log, "append", refuse)
+    desk.run(1)
+    desk.panes.after_typing = lambda: None
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event) == []
+    desk.again()
+    desk.run(5)
+    assert desk.ends(event) == [key]
 
 
 def test_what_the_log_says_was_delivered_is_not_typed_again_without_a_journal(desk: Desk) -> None:

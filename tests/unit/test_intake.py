@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,27 @@ def test_what_the_system_records_is_delivered_to_nobody(desk: Desk, kind: str) -
     desk.publish("x", "dev", type=kind)
     desk.run(5)
     assert desk.panes.typed == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": "x\x1b[201~ rm"},
+        {"id": "short"},
+        {"timestamp": "yesterday"},
+        {"message": {"type": "no word", "content": {"body": "x"}}},
+        {"message": {"content": {"body": "x", "subject": "a\nb"}}},
+    ],
+    ids=["control bytes", "short id", "no time", "type", "subject"],
+)
+def test_a_line_by_hand_that_could_not_be_published_is_damage(desk: Desk, changed: dict[str, Any]) -> None:
+    desk.agent("dev")
+    broker = desk.start()
+    line = {"id": "BYHAND1", "seq": 1, "timestamp": clock.stamp(desk.clocks.wall), "to": {"targets": ["dev"]}}
+    line |= {"message": {"content": {"body": "x"}}} | changed
+    desk.raw(json.dumps(line).encode())
+    desk.run(5)
+    assert desk.panes.typed == [] and broker.intake.damaged == 1
 
 
 def test_what_is_read_twice_is_owed_once(desk: Desk) -> None:

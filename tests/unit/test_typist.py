@@ -6,6 +6,7 @@ import os
 import pty
 import tty
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tmux_orchestrator.agents import profiles
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.screen import Screen
-from tmux_orchestrator.delivery.typist import Typist, View
+from tmux_orchestrator.delivery.typist import Typist, View, _hold
 from tmux_orchestrator.ground import clock, proc, tmux
 from tmux_orchestrator.ground.errors import UnavailableError
 from tmux_orchestrator.ground.tmux import Pane, Screenshot
@@ -166,13 +167,29 @@ def test_what_a_screen_is_held_for(lines: list[str], reason: str) -> None:
     assert view(agent(profile="demo")).reason == reason
 
 
+def test_an_agent_that_is_limited_or_must_not_be_disturbed_is_held() -> None:
+    profile = profiles.load({})["demo"]
+    assert _hold(profile, Screen("limited", "empty")) == "limited"
+    assert _hold(replace(profile, when_busy="hold"), Screen("working", "empty")) == "busy"
+    assert _hold(replace(profile, when_busy="type"), Screen("working", "empty")) == ""
+
+
 def test_the_guard_says_what_was_seen() -> None:
     Server.shots["%1"] = shot(BOX)
     guard = view(agent(profile="demo")).guard
     assert guard is not None and guard.cursor == (2, 3) and guard.absent and guard.nonce == "c0ffee"
-    plain = view(agent()).guard
-    assert plain is not None and plain.cursor is None
+    plain = view(agent(command="claude")).guard
+    assert plain is not None and plain.cursor is None and plain.command == "claude"
     assert Server.looked == [["%1"]], "a plain program need not be looked at"
+
+
+def test_a_server_that_leaves_unasked_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    Server.shots["%1"] = shot(BOX)
+    one = typist()
+    one.look([agent(profile="demo")], set())
+    monkeypatch.setattr(Server, "there", False)
+    one.drain()
+    assert one.descriptors() == []
 
 
 def test_the_panes_of_a_server_are_looked_at_in_one_go() -> None:

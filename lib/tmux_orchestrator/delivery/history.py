@@ -37,8 +37,8 @@ class History:
 
     def _take(self, event: dict[str, Any]) -> None:
         """One event; a record of what was typed or has ended counts."""
-        context = event["message"]["content"].get("context")
-        if event["message"]["type"] != "delivery" or not isinstance(context, dict):
+        context = event["message"]["content"]["context"]
+        if event["message"]["type"] != "delivery":
             return
         outcome, target = context.get("outcome"), str(context.get("target"))
         if not context.get("final") and (outcome in ("held", "failed") or not self._lost):
