@@ -97,7 +97,7 @@ def test_what_is_read_twice_while_nobody_knows_whether_it_was_typed(desk: Desk) 
     take_again(desk, event_id)
     desk.panes.screens[key] = Screen("idle", "empty", text=desk.panes.frames(key))
     desk.run(20)
-    assert len(desk.panes.frames(key)) == 1 and desk.said(event_id) == ["confirmed: seen_later"]
+    assert len(desk.panes.frames(key)) == 1 and desk.said(event_id)[-1] == "confirmed: seen_later"
 
 
 def test_what_is_read_twice_while_its_acknowledgment_is_awaited(desk: Desk) -> None:

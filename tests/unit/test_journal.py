@@ -209,9 +209,11 @@ def test_in_a_flood_it_shrinks_only_when_it_has_grown_very_much(home: Home, monk
         one.compact(BOOT, 0, busy=True)
         inodes.append(os.stat(one.path).st_ino)
     assert 8000 <= sizes[-1] < 8200
+
+
 def test_what_was_noted_before_it_is_written_anew_is_said_once(home: Home) -> None:
     one = filled(home)
-    one.note("told", "C", "team:dev", "dialog")
+    one.note("told", "C", "team:dev", "dialog", 8)
     one.note("intent", "C", "team:dev", 1, "normal", BOOT, 300)
     os.unlink(one.path)
     one.compact(BOOT, 0)
@@ -227,7 +229,7 @@ def test_a_new_file_that_cannot_be_opened_is_written_anew(home: Home, monkeypatc
         patched.setattr(Journal, "_open", lambda self: os.open(home.root + "/none/there", os.O_RDONLY))
         with pytest.raises(OSError):
             one.compact(BOOT, 0)
-    one.note("told", "C", "team:dev", "dialog")
+    one.note("told", "C", "team:dev", "dialog", 8)
     one.flush()
     assert state(Journal(home).memory) == state(one.memory)
 
@@ -290,6 +292,8 @@ def told(steps: list[tuple[Any, ...]]) -> list[list[Any]]:
                     del pending[name]
                     flown.discard(name)
         else:
+            if kind == "typed":  # for sure: from then on its intent cannot be undone
+                pending.pop(name, None)
             records.append(list(step))
     return records
 
