@@ -687,7 +687,9 @@ def test_what_is_addressed_to_nobody_has_an_end(desk: Desk) -> None:
     event = desk.publish("x", groups=["typo"])
     own = desk.publish("x", "@all", source={"type": "agent", "identifier": "dev", "session": "team", "verified": True})
     unaddressed = desk.publish("for readers")
+    record = desk.publish("ACK", "dev", type="ack", context={"event": "NOSUCH"})
     desk.run(1)
+    assert desk.said(record) == [], "nothing delivers a record, and nothing tells of that"
     assert desk.said(event, "typo") == desk.said(own, "@all") == ["digested: nobody is there"]
     assert desk.ends(event) == ["typo"] and desk.said(unaddressed) == []
 
@@ -882,7 +884,8 @@ def test_a_death_right_after_a_frame_was_told(desk: Desk, lost: bool) -> None:
         os.unlink(desk.home.run + "/broker.journal")
     desk.start()
     desk.run(20)
-    assert len(desk.panes.frames(key)) == 1 and (lost or desk.ends(event) == [key])
+    assert len(desk.panes.frames(key)) == 1 and desk.ends(event) == [key]
+    assert desk.said(event) == ["typed", "typed: unconfirmed"]
 
 
 def test_what_was_owed_yesterday_is_owed_without_a_journal(desk: Desk) -> None:

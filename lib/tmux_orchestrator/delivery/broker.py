@@ -66,7 +66,7 @@ class Broker:
         self._pid_inode = self._pid_file()
         self._watch = watch.Watch([home.events, home.registry])
         past = History(home, self.journal)
-        self.intake.delivered, self.intake.lately = past.delivered, past.lately
+        self.intake.delivered, self.intake.unended, self.intake.lately = past.delivered, past.unended, past.lately
         self.follower = follow.Follower(home, past.place)
 
     def run(self, once: bool = False) -> None:

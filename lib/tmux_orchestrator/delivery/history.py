@@ -18,11 +18,13 @@ Key = tuple[str, str]
 
 
 class History:
-    """`place`: where to read on. `delivered`: (event id, target). `lately`: (target, kind) of each frame that the
-    windows still count, when only the log remembers it."""
+    """`place`: where to read on. `delivered`: (event id, target); of these `unended` have no end in the log, and no
+    journal knows of them any more. `lately`: (target, kind) of each frame that the windows still count, when only the
+    log remembers it."""
 
     def __init__(self, home: Home, journal: Journal) -> None:
         self.delivered: set[Key] = set()
+        self.unended: set[Key] = set()
         self.lately: list[Key] = []
         self._now = clock.now_ns()
         place = follow.place_from(journal.memory.place)
@@ -43,7 +45,11 @@ class History:
         outcome, target = context.get("outcome"), str(context.get("target"))
         if not context.get("final") and (outcome in ("held", "failed") or not self._lost):
             return
-        self.delivered.add((str(context.get("event")), target))
+        key = (str(context.get("event")), target)
+        self.delivered.add(key)
+        self.unended -= {key}
+        if not context.get("final"):
+            self.unended.add(key)
         if self._lost and outcome in ("typed", "digested") and self._is_late(event["timestamp"]):
             kind = CRITICAL if context.get("priority") == "critical" else NORMAL
             self.lately.append((target, kind if outcome == "typed" else LINE))

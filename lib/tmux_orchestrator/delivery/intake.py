@@ -19,7 +19,7 @@ from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
-from tmux_orchestrator.eventlog.event import MAX_LINE, check, is_id, short
+from tmux_orchestrator.eventlog.event import MAX_LINE, RECORDS, check, is_id, short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
@@ -41,6 +41,7 @@ class Intake:
         self.directory = Directory([], {})
         self.damaged = 0
         self.delivered: set[Key] = set()  # by an earlier life, as the log says and the journal does not
+        self.unended: set[Key] = set()  # of these, what nobody remembers but the log, which tells no end
         self.lately: list[Key] = []  # of these, what the last minute saw: target and kind of frame
         self._parked: dict[Key, Event] = {}  # --queue: by id and name, for names that nobody has yet
         self.configure(settings)
@@ -121,9 +122,11 @@ class Intake:
         wanted = acknowledged_id(event)
         if wanted is not None:
             self._acknowledged(wanted, event)
-        if event["message"]["type"] == "clear_queues":
+        kind = event["message"]["type"]
+        if kind == "clear_queues":
             self._clear(event)
-        self._route(event, place)
+        if kind not in RECORDS:
+            self._route(event, place)
 
     def _routed(self, event: Event) -> Routing:
         if routing.needs_panes(event, self.directory, self._rules):
@@ -274,6 +277,8 @@ class Intake:
         """Take over what the journal says an earlier life owed, and what it typed in the last minute."""
         memory = self.ledger.journal.memory
         self._remember(boot_id)
+        for event_id, target in sorted(self.unended):
+            self.ledger.record(event_id, target, "typed", "unconfirmed", final=True)
         for (event_id, target), owed in list(memory.owed.items()):
             event = self._read_again(event_id, owed)
             if (event_id, target) in self.delivered:
