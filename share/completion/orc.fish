@@ -40,6 +40,11 @@ complete -c orc-log -l dry-run
 complete -c orc-log -l json
 complete -c orc-log -l help
 complete -c orc-log -l version
+complete -c orc-monitor -n __fish_use_subcommand -xa 'restart start status stop'
+complete -c orc-monitor -l json
+complete -c orc-monitor -l once
+complete -c orc-monitor -l help
+complete -c orc-monitor -l version
 complete -c orc-publish -l at -r
 complete -c orc-publish -l category -r
 complete -c orc-publish -l context -r
@@ -119,7 +124,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor log monitor publish pubsub ratelimit read recover restart run stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor log monitor monitor publish pubsub ratelimit read recover restart run stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

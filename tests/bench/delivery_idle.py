@@ -1,4 +1,4 @@
-"""What the broker costs while nothing happens: its share of a core and its memory, with ten agents registered."""
+"""What broker and monitor cost while nothing happens: their share of a core and their memory, with ten agents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ def rows() -> list[Row]:
     with System() as system:
         for number in range(AGENTS):
             system.recorder(f"agent{number}")
-        child = system.broker()
+        pids = [system.broker().pid, int(system.run("orc-component", "start", "monitor").rpartition(" ")[2][:-1])]
         system.wait_outcome(system.publish("-t", "agent0", "hello"), "typed")
-        before, start = _cpu_ns(child.pid), time.monotonic_ns()
+        time.sleep(1)  # the monitor's first look is over
+        before, start = [_cpu_ns(pid) for pid in pids], time.monotonic_ns()
         time.sleep(SECONDS)
-        share = (_cpu_ns(child.pid) - before) / (time.monotonic_ns() - start)
-        memory = _resident_mb(child.pid)
+        passed = time.monotonic_ns() - start
+        shares = [(_cpu_ns(pid) - was) / passed * 100 for pid, was in zip(pids, before, strict=True)]
+        memory = [_resident_mb(pid) for pid in pids]
+        system.run("orc-component", "stop", "monitor")
+    told = f"{AGENTS} agents, {SECONDS} s"
     return [
-        within(f"idle broker, {AGENTS} agents, {SECONDS} s: of a core", share * 100, "%", 0.5),
-        within(f"idle broker, {AGENTS} agents: resident", memory, "MB", 60.0),
+        within(f"idle broker and monitor, {told}: of a core", sum(shares), "%", 0.5),
+        within(f"the monitor of that, {told}: of a core", shares[1], "%", 0.5),
+        within(f"idle broker and monitor, {told}: resident", sum(memory), "MB", 60.0),
     ]
 
 

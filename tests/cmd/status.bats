@@ -6,6 +6,7 @@ run_agent() { orc-run "$1" --session s --profile plain -- sleep 1000; }
 field() { jq -r "$1" <<<"$output"; }
 
 @test "an empty home has a status, and asking makes no day file" {
+  export ORC_COMPONENTS_MONITOR=false
   expect 0 orc-status
   contains "$output" "no agents yet: orc-run NAME -- claude"
   contains "$output" "broker is not running"
@@ -17,6 +18,7 @@ field() { jq -r "$1" <<<"$output"; }
 }
 
 @test "one document with the fields that scripts read, however it is asked for" {
+  export ORC_COMPONENTS_MONITOR=false
   run_agent dev
   orc-component start broker
   for words in --json "--format json" "--format=json"; do
@@ -58,6 +60,7 @@ field() { jq -r "$1" <<<"$output"; }
 }
 
 @test "--tmux is one line from a small private file" {
+  export ORC_COMPONENTS_MONITOR=false
   run_agent dev
   expect 0 orc-status --tmux
   equals "$output" "broker down · 1 starting"

@@ -428,8 +428,9 @@ def test_a_pid_file_whose_number_is_somebody_elses(home: Home) -> None:
     os.close(fd)
 
 
-def test_daemons_that_do_not_run(system: System) -> None:
+def test_daemons_that_do_not_run(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(system.root)
+    monkeypatch.setenv("ORC_COMPONENTS_MONITOR", "false")
     assert one(home, doctor_home.daemons).note, "nobody waits for it"
     system.recorder("dev")
     waiting = system.publish("-t", "dev", "hello")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from support_broker import SECOND, Desk
 from tmux_orchestrator.agents.screen import Screen
-from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, WINDOW_NS, Flight, Lane, mark_of, tail_of
+from tmux_orchestrator.delivery.bucket import WINDOW_NS
+from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
 from tmux_orchestrator.delivery.outbox import MESSAGE, Item, Typing
 
 SETTINGS: dict[str, Any] = {

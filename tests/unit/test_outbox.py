@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Window
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, WINDOW_NS, Window
 from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, NO_ROOM, End, Item, Outbox, Room, Typing
 
 MS = SECOND // 1000
@@ -30,7 +30,7 @@ class Pane:
 
     def __init__(self, limit: int = 10, critical: int = 3, **options: Any) -> None:
         self.box = Outbox(limit, **options)
-        self.windows = [Window(limit), Window(critical), Window(1)]
+        self.windows = [Window(most, WINDOW_NS) for most in (limit, critical, 1)]
         self.now = START
         self.typed: list[tuple[int, Typing]] = []
         self.ends: list[End] = []

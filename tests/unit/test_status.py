@@ -34,7 +34,8 @@ LIB = str(Path(status.__file__).resolve().parents[2])
 
 
 @pytest.fixture
-def system() -> Iterator[System]:
+def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+    monkeypatch.setenv("ORC_COMPONENTS_MONITOR", "false")  # only what a test starts is to be missed when it ends
     with System() as made:
         yield made
 
@@ -63,8 +64,12 @@ def test_an_empty_home_has_a_status(system: System) -> None:
     found = told(system)
     assert found["agents"] == []
     assert found["broker"] == {"queued": 0, "held": 0, "rate_limited": 0, "lag_events": 0}
-    assert [(one["name"], one["running"]) for one in found["components"]] == [("broker", False)]
+    assert [(one["name"], one["running"]) for one in found["components"]] == [("broker", False), ("monitor", False)]
     assert kinds(found) == [("not_running", "broker")]
+    assert kinds(json.loads(system.run("orc-status", "--json", ORC_COMPONENTS_MONITOR="true"))) == [
+        ("not_running", "broker"),
+        ("not_running", "monitor"),
+    ]
     assert "no agents yet" in system.run("orc-status")
 
 
@@ -74,7 +79,7 @@ def test_the_document_has_the_fields_that_scripts_read(system: System) -> None:
     system.wait_outcome(system.publish("-t", "dev", "-p", "high", "hello"), "typed")
     found = told(system)
     assert list(found) == ["components", "agents", "broker", "latency_ms", "problems"]
-    (broker,) = found["components"]
+    broker, _ = found["components"]
     assert list(broker) == ["name", "running", "pid", "since", "restarts"]
     assert broker["pid"] == int(Path(system.root, "logs/broker.pid").read_text())
     assert clock.parse_stamp(broker["since"]) <= clock.now_ns()

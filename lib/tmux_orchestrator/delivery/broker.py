@@ -15,12 +15,11 @@ from types import FrameType
 
 from tmux_orchestrator.agents import adoption, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.delivery.bucket import MINUTE
+from tmux_orchestrator.delivery.bucket import MINUTE, WINDOW_NS
 from tmux_orchestrator.delivery.dispatch import BATCH, Dispatcher
 from tmux_orchestrator.delivery.history import History
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal
-from tmux_orchestrator.delivery.lane import WINDOW_NS
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outcomes import Outcomes
 from tmux_orchestrator.delivery.typist import Typist

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
+# What may be typed in a minute is counted over a little longer: a busy machine lets an agent read late what was typed.
+WINDOW_NS = MINUTE + SECOND // 4
 _UNITS = {
     "ms": SECOND // 1000,
     "s": SECOND,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Journal
-from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL, WINDOW_NS
+from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL
 from tmux_orchestrator.eventlog import daylog, follow, reader
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home

@@ -11,8 +11,9 @@ import os
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import routing
 from tmux_orchestrator.delivery.acks import Acks, acknowledged_id
+from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Owed
-from tmux_orchestrator.delivery.lane import WINDOW_NS, Lane
+from tmux_orchestrator.delivery.lane import Lane
 from tmux_orchestrator.delivery.ledger import Event, Ledger, Place
 from tmux_orchestrator.delivery.outbox import Item
 from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
@@ -27,7 +28,6 @@ from tmux_orchestrator.ground.errors import OrcError
 Key = tuple[str, str]
 
 _NOT_TYPED = {routing.DROP: "dropped by a rule", routing.LOG: "monitoring is not typed"}
-_REPEATED = ("id", "seq", "sender", "priority", "text", "subject", "tags", "created_ns", "requires_ack", "event")
 
 
 class Intake:
@@ -260,8 +260,7 @@ class Intake:
             if awaited.repeats >= self.settings.get("delivery.ack_repeats"):
                 self._escalate(item, awaited.target)
                 continue
-            again = Item(**{name: getattr(item, name) for name in _REPEATED}, repeat=awaited.repeats + 1)
-            self.ledger.ended(one.key, one.outbox.add(again, clock.now_ns()))
+            self.ledger.ended(one.key, one.outbox.add(item.again(awaited.repeats + 1), clock.now_ns()))
 
     def _escalate(self, item: Item, target: str) -> None:
         self.acks.forget(item.id, target)

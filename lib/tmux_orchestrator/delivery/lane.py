@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Bucket, Window
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, WINDOW_NS, Bucket, Window
 from tmux_orchestrator.delivery.outbox import Item, Outbox, Room, Typing
 
 MS = 1_000_000
-# The windows of promise 4 are a little longer than a minute: a busy machine lets an agent read late what was typed.
-WINDOW_NS = MINUTE + 250 * MS
 NORMAL, CRITICAL, LINE = "normal", "critical", "line"
 
 # When a held pane is looked at again: soon at first, then once a second.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from tmux_orchestrator.delivery.bucket import MINUTE
+from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.waiting import GATHERED, SINGLE, Waiting
 
 
@@ -29,12 +29,12 @@ class Shares:
             self.of[sender] -= 1
 
     def prune(self, now_ns: int) -> None:
-        while self._frames and not now_ns - MINUTE <= self._frames[0][0] <= now_ns:
+        while self._frames and not now_ns - WINDOW_NS <= self._frames[0][0] <= now_ns:
             self.of[self._frames.popleft()[1]] -= 1
 
     def next_ns(self) -> int | None:
         """When the oldest frame is no longer of the last minute."""
-        return self._frames[0][0] + MINUTE + 1 if self._frames else None
+        return self._frames[0][0] + WINDOW_NS + 1 if self._frames else None
 
     def fair(self, waiting: Waiting, limit: int) -> int:
         """What each sender may have of the minute's `limit` before the others; 0 when there is enough for all."""

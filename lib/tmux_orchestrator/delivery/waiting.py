@@ -18,6 +18,7 @@ CRITICAL, HIGH, NORMAL, LOW, GATHERED = range(5)
 RANKS = {"critical": CRITICAL, "high": HIGH, "normal": NORMAL, "low": LOW}
 SINGLE = (HIGH, NORMAL, LOW)  # typed one by one, under the target's bound
 NEVER = 1 << 63
+_REPEATED = ("id", "seq", "sender", "priority", "text", "subject", "tags", "created_ns", "requires_ack", "event")
 _BACKOFF_NS = MINUTE  # no retry is further away, so one that seems to be was set before the clock ran back
 
 
@@ -77,6 +78,10 @@ class Item:
         if other.requires_ack or other.supersede or other.seq > self.seq or other.rank != self.rank:
             return False
         return (other.text, other.subject, other.tags) == (self.text, self.subject, self.tags)
+
+    def again(self, repeat: int) -> Item:
+        """The same message for its next repeat, without what was asked of the first time only."""
+        return Item(**{name: getattr(self, name) for name in _REPEATED}, repeat=repeat)
 
     def all(self) -> list[Item]:
         """Itself and the identical ones behind it."""

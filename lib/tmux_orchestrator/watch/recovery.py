@@ -34,7 +34,7 @@ _QUOTED = 300  # characters of what an agent was last told
 
 @dataclass(slots=True)
 class Outcome:
-    """What was done for one agent. `wait_s`: when it may be tried again, 0 if only by hand."""
+    """What was done for one agent. `wait_s`: when it may be tried again, in tenths rounded up; 0 if only by hand."""
 
     agent: str
     action: str
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Recovery:
-    """Restarts agents of one home. `sleep` passes the time between two of them."""
+    """Restarts agents of one home. `sleep` passes the time between two of them, and may raise to end it there."""
 
     def __init__(self, control: Control, sleep: Callable[[float], None] = time.sleep) -> None:
         self.control = control
@@ -75,14 +75,16 @@ class Recovery:
         with Lock(self.home.run + "/recovery.lock", _PATIENCE):
             self.control.look_anew()  # another recovery may just have ended
             pasts = load(self.home)
-            for seen in self.candidates() if targets is None else self._named(targets):
-                if any(one.action == RESPAWNED for one in done) and not dry_run:
-                    self._sleep(self.control.settings.get("recovery.spacing_s"))
-                done.append(self._one(seen, pasts.setdefault(seen.agent.key, Past()), pasts, force, dry_run))
-                if why and done[-1].action == RESPAWNED:
-                    done[-1].reason += f" ({why})"
-        if not dry_run:
-            self._tell(done)
+            try:
+                for seen in self.candidates() if targets is None else self._named(targets):
+                    if any(one.action == RESPAWNED for one in done) and not dry_run:
+                        self._sleep(self.control.settings.get("recovery.spacing_s"))
+                    done.append(self._one(seen, pasts.setdefault(seen.agent.key, Past()), pasts, force, dry_run))
+                    if why and done[-1].action == RESPAWNED:
+                        done[-1].reason += f" ({why})"
+            finally:
+                if not dry_run:  # of whom nobody asked for by name, only what was done is told
+                    self._tell([one for one in done if targets is not None or one.action != REFUSED])
         return done
 
     def _named(self, targets: Sequence[str]) -> list[Seen]:
@@ -98,7 +100,7 @@ class Recovery:
         verdict = policy.Verdict() if force or refused else policy.judge(past, ran, now, self._rules)
         if refused or not verdict.allowed:
             reason = refused or verdict.reason
-            return Outcome(key, REFUSED, reason, len(past.starts), wait_s=round(verdict.wait_ns / 1e9, 1))
+            return Outcome(key, REFUSED, reason, len(past.starts), wait_s=-(-verdict.wait_ns // 10**8) / 10)
         outcome = Outcome(key, RESPAWNED, seen.why or "by force", session=seen.agent.session)
         outcome.downtime_ms = max(0, now - ended) // 1_000_000
         if not dry_run:

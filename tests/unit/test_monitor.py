@@ -1,0 +1,185 @@
+"""The monitor on real tmux: a death is seen at once, told once, and mended where that is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support_orc import BIN, System
+from support_tmux import wait_until
+from tmux_orchestrator.ground import proc
+
+QUICK = "recovery: {spacing_s: 0}\n"
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with System(QUICK) as system:
+        yield system
+
+
+def monitor(system: System) -> subprocess.Popen[bytes]:
+    """Started, and past its first look."""
+    child = subprocess.Popen(
+        [f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    system.children.append(child)
+    pid_file = system.root + "/logs/monitor.pid"
+    wait_until(lambda: os.path.exists(pid_file) and open_count(child.pid) > 0, what="the monitor's start")
+    return child
+
+
+def open_count(pid: int) -> int:
+    """How many processes it waits for."""
+    count, folder = 0, f"/proc/{pid}/fd"
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            count += "pidfd" in os.readlink(f"{folder}/{fd}")
+    return count
+
+
+def alerts(system: System) -> list[str]:
+    return [e["message"]["content"]["body"] for e in system.events() if e["message"]["type"] == "alert"]
+
+
+def recovered(system: System) -> list[dict[str, Any]]:
+    return [e["message"]["content"]["context"] for e in system.events() if e["message"]["type"] == "recovery"]
+
+
+def pid_of(system: System, name: str) -> int | None:
+    found = json.loads(system.run("orc-agent", "show", name, "-o", "jsonl"))["pid"]
+    return None if found is None else int(found)
+
+
+def test_who_stays_dead_is_told_once_however_many_they_are(system: System) -> None:
+    system.broker()
+    pm = system.demo("pm")
+    those = [system.demo(f"dev-{n}") for n in range(4)]
+    first = monitor(system)
+    wait_until(lambda: open_count(first.pid) == 5, what="a look at all of them")
+    for agent in those:
+        os.kill(agent.pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    (alert,) = alerts(system)
+    assert alert.startswith("4 agents died:\n")
+    assert "team:dev-2 died: ended by signal 9: orc-agent restart team:dev-2" in alert
+    wait_until(lambda: any("4 agents died" in body for body in pm.bodies()), what="the word in the PM's pane")
+    first.kill()
+    first.wait()
+    second = monitor(system)
+    late = system.demo("late")
+    wait_until(lambda: open_count(second.pid) == 2, what="a look at the new one")
+    os.kill(late.pid, signal.SIGKILL)
+    wait_until(lambda: len(alerts(system)) == 2, what="the second alert")
+    assert "late died" in alerts(system)[1] and "dev" not in alerts(system)[1], "what was told is told no more"
+
+
+def test_who_wants_to_come_back_is_back_at_once(system: System) -> None:
+    system.broker()
+    pm, dev = system.demo("pm"), system.demo("dev", "--restart", "crash")
+    monitor(system)
+    os.kill(dev.pid, signal.SIGKILL)
+    wait_until(lambda: recovered(system), what="the recovery")
+    assert pid_of(system, "dev") not in (None, dev.pid) and alerts(system) == []
+    assert (recovered(system)[0]["agent"], recovered(system)[0]["action"]) == ("team:dev", "respawned")
+    wait_until(lambda: any("dev was started again" in body for body in pm.bodies()), what="the word to the PM")
+    wait_until(lambda: any("You are dev" in body for body in dev.bodies()), what="the briefing")
+
+
+def test_one_that_dies_again_and_again_ends_with_one_alert(system: System) -> None:
+    system.configure("recovery: {spacing_s: 0, backoff_s: [0, 0], breaker: 3 in 900}\n")
+    system.agent("bad", "false", options=("--restart", "crash", "--profile", "plain"))
+    monitor_ = subprocess.Popen([f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL)
+    system.children.append(monitor_)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert [one["action"] for one in recovered(system)] == ["respawned"] * 3
+    assert "team:bad died: ended with status 1: orc-agent restart team:bad" in alerts(system)[0]
+
+
+def test_a_backoff_is_waited_for(system: System) -> None:
+    system.configure("recovery: {spacing_s: 0, backoff_s: [1, 1], breaker: 2 in 900}\n")
+    system.agent("bad", "false", options=("--restart", "crash", "--profile", "plain"))
+    child = subprocess.Popen([f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL)
+    system.children.append(child)
+    wait_until(lambda: alerts(system), what="the alert after the second start")
+    assert [one["attempt"] for one in recovered(system)] == [1, 2]
+
+
+def test_who_left_on_purpose_or_is_stopped_is_no_death(system: System) -> None:
+    dev, left = system.demo("dev"), system.agent("left", "sh", "-c", "read x; exit 0", options=("--profile", "plain"))
+    child = monitor(system)
+    wait_until(lambda: open_count(child.pid) == 2, what="a look at both")
+    system.run("orc-agent", "stop", "dev")
+    left.keys("Enter")
+    wait_until(lambda: proc.start_time(dev.pid) is proc.start_time(left.pid) is None, what="their ends")
+    qa = system.demo("qa")
+    wait_until(lambda: open_count(child.pid) == 1, what="a look at the new one")
+    os.kill(qa.pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert len(alerts(system)) == 1 and alerts(system)[0].startswith("team:qa died")
+
+
+def test_disabled_recovery_only_tells(system: System) -> None:
+    system.configure("recovery: {enabled: false}\n")
+    dev = system.demo("dev", "--restart", "always")
+    monitor(system)
+    os.kill(dev.pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert recovered(system) == [] and pid_of(system, "dev") is None
+
+
+def test_a_second_one_leaves_and_a_signal_ends_it_even_between_two_starts(system: System) -> None:
+    system.configure("recovery: {spacing_s: 60}\n")
+    those = [system.demo(name, "--restart", "crash") for name in ("anna", "bob")]
+    child = monitor(system)
+    assert (
+        "runs already"
+        in subprocess.run(
+            [f"{BIN}/orc-monitor"], env=system.env, capture_output=True, text=True, timeout=30, check=False
+        ).stderr
+    )
+    wait_until(lambda: open_count(child.pid) == 2, what="a look at both")
+    for agent in those:
+        os.kill(agent.pid, signal.SIGKILL)
+    wait_until(lambda: pid_of(system, "anna") not in (None, those[0].pid), what="the first one's return")
+    child.terminate()
+    assert child.wait(20) == 0
+    assert [one["agent"] for one in recovered(system)] == ["team:anna"], "what was done is told"
+
+
+def test_one_cycle(system: System) -> None:
+    system.demo("dev").kill()
+    told = json.loads(system.run("orc-monitor", "--once", "--json", code=1))
+    assert told["agents"] == 1 and told["findings"] == [
+        {"agent": "team:dev", "state": "dead", "why": "ended by signal 9"}
+    ]
+    assert told["cycle_ms"] >= told["look_ms"] > 0 and len(alerts(system)) == 1
+    system.run("orc-monitor", "--once", code=1)
+    assert len(alerts(system)) == 1, "told once"
+    system.run("orc-agent", "restart", "dev")
+    assert system.run("orc-monitor", "--once") == "1 agents, none dead"
+
+
+def test_a_damaged_memory_and_a_damaged_registry_stop_nothing(system: System) -> None:
+    dev = system.demo("dev")
+    os.makedirs(system.root + "/logs/run", exist_ok=True)
+    with open(system.root + "/logs/run/monitor.json", "w", encoding="ascii") as file:
+        file.write("[broken")
+    child = monitor(system)
+    path = system.root + "/registry/agents.json"
+    with open(path, "rb") as whole:
+        data = whole.read()
+    for content in (b"{", data):
+        with open(path + ".new", "wb") as new:
+            new.write(content)
+        os.replace(path + ".new", path)
+    os.kill(dev.pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert child.poll() is None
