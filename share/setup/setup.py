@@ -223,7 +223,8 @@ def find_bats() -> None:
 
 def find_test_programs() -> None:
     """What some tests need and the others do without: those are skipped where it is not to be had."""
-    missing = [name for name in ("strace", "groff") if not which(name)]
+    packages = {"strace": "strace", "groff": "groff", "man": "man-db"}
+    missing = [package for name, package in packages.items() if not which(name)]
     try:
         if missing:
             install_programs(missing, missing)

@@ -45,7 +45,7 @@ def test_a_formatter_has_nothing_against_a_page(path: str) -> None:
     assert make.faults(str(ROOT / path)) == ""
 
 
-@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
+@pytest.mark.skipif(not shutil.which("man") or not shutil.which("groff"), reason="man is not installed")
 def test_a_formatter_is_heard(tmp_path: Path) -> None:
     broken = tmp_path / "broken.1"
     broken.write_text(".TH X 1\n.SH NAME\nx \\- y\n.TP\n.nosuchmacro\n")
