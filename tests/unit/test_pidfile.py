@@ -18,22 +18,7 @@ from tmux_orchestrator.ground import pidfile
 from tmux_orchestrator.ground.errors import SystemFailure
 from tmux_orchestrator.ground.paths import Home
 
-LIB = str(Path(__file__).resolve().parents[2] / "lib")
-CLAIM = f"""
-import os, signal, sys
-sys.path.insert(0, {LIB!r})
-from tmux_orchestrator.ground import pidfile
-from tmux_orchestrator.ground.paths import Home
-if "stubborn" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if "race" in sys.argv:
-    os.write(1, b"r")
-    os.read(0, 1)
-fd = pidfile.claim(Home(sys.argv[1]), "broker", wait="wait" in sys.argv)
-os.write(1, b"0" if fd is None else b"1")
-if fd is not None:
-    signal.pause()
-"""
+CLAIM = str(Path(__file__).resolve().parents[1] / "programs/claim.py")
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -42,7 +27,7 @@ def start(home: Home) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def one(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-I", "-S", "-c", CLAIM, home.root, *words]
+        argv = [sys.executable, "-I", "-S", CLAIM, home.root, *words]
         process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE)
         started.append(process)
         return process
