@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,26 @@ def test_a_full_disk_keeps_nobody_from_starting_or_stopping(home: Home, monkeypa
     os.mkdir(home.out_file("monitor"))
     components._note(home, "monitor", "INFO monitor: started (pid 1)")
     assert components.crash(home, "broker") == []
+
+
+def test_many_that_open_the_output_at_one_time_make_one_link(home: Home) -> None:
+    os.makedirs(home.logs)
+    gate = threading.Barrier(16)
+    failed: list[BaseException] = []
+
+    def open_it() -> None:
+        gate.wait()
+        try:
+            os.close(components._open_out(home, "broker"))
+        except BaseException as error:  # noqa: BLE001 # told below
+            failed.append(error)
+
+    for _ in range(20):
+        if os.path.lexists(home.logs + "/daemon.log"):
+            os.unlink(home.logs + "/daemon.log")
+        those = [threading.Thread(target=open_it) for _ in range(16)]
+        for one in those:
+            one.start()
+        for one in those:
+            one.join()
+    assert failed == [] and os.readlink(home.logs + "/daemon.log") == "broker.out"

@@ -95,11 +95,19 @@ def _spawn(home: Home, name: str) -> subprocess.Popen[bytes]:
 def _open_out(home: Home, name: str) -> int:
     files.make_dir(home.logs)
     try:
-        if name == "broker" and not os.path.lexists(home.logs + "/daemon.log"):
-            os.symlink("broker.out", home.logs + "/daemon.log")
+        if name == "broker":
+            _link(home.logs + "/daemon.log", "broker.out")
         return os.open(home.out_file(name), _APPEND, 0o600)
     except OSError as error:
         raise SystemFailure(f"cannot write {home.out_file(name)}: {error.strerror}") from None
+
+
+def _link(path: str, target: str) -> None:
+    """Two that start at one time may both find it missing."""
+    try:
+        os.symlink(target, path)
+    except FileExistsError:
+        pass
 
 
 def stop(home: Home, name: str) -> bool:
