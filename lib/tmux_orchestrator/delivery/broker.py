@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from types import FrameType
 
@@ -71,7 +70,7 @@ class Broker:
     def run(self, once: bool = False) -> None:
         """Follow the log until a signal asks to stop."""
         gc.set_threshold(50_000)  # what waits may be very many objects, and to look through them again stops the typing
-        wakeup = self._signals()
+        wakeup = watch.on_stop(self._stop)
         self._look_around()
         self.intake.restore(clock.boot_id())
         try:
@@ -232,14 +231,6 @@ class Broker:
         alone = pidfile.claim(self.home, "broker") is not None
         self._pid_inode = self._pid_file()
         return alone
-
-    def _signals(self) -> int:
-        """A descriptor that becomes readable with a signal to stop."""
-        wakeup, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
-        return wakeup
 
     def _stop(self, number: int, at: FrameType | None) -> None:
         self._stopping = True

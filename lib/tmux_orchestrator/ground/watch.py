@@ -1,4 +1,4 @@
-"""Being woken when files change.
+"""Being woken: when files change, when something can be read, by a signal to stop.
 
 inotify is a hint, never the truth: it overflows, it runs out of instances, it does not see other machines. So
 `wait` returns after a second at the latest, and whoever waits then looks for itself. Where inotify is not to be
@@ -8,8 +8,12 @@ had the watch only sleeps, a tenth of a second at a time.
 from __future__ import annotations
 
 import math
+import os
 import select
+import signal
 import time
+from collections.abc import Callable
+from types import FrameType
 
 from tmux_orchestrator.ground import paths
 
@@ -66,6 +70,15 @@ def readable(fds: list[int], seconds: float) -> set[int]:
         if fd >= 0:
             poll.register(fd, select.POLLIN)
     return {fd for fd, _ in poll.poll(math.ceil(max(0.0, seconds) * 1000))}
+
+
+def on_stop(handler: Callable[[int, FrameType | None], None]) -> int:
+    """Have the handler called by each signal to stop; a descriptor that becomes readable with it."""
+    wakeup, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handler)
+    return wakeup
 
 
 def is_closed(fd: int) -> bool:

@@ -10,7 +10,6 @@ killed at any moment, its next life goes on from what the registry, the panes an
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from types import FrameType
@@ -56,7 +55,7 @@ class Monitor:
         self._stopping = False
 
     def run(self) -> None:
-        self._wakeup = self._signals()
+        self._wakeup = watch.on_stop(self._stop)
         try:
             while not self._stopping:
                 self._turn()
@@ -185,13 +184,6 @@ class Monitor:
         Log(self.home, durable=settings.get("events.durability") == "disk").append([made])
 
     # beginning and end
-
-    def _signals(self) -> int:
-        wakeup, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
-        return wakeup
 
     def _stop(self, number: int, at: FrameType | None) -> None:
         self._stopping = True
