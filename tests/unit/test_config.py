@@ -174,7 +174,7 @@ WRONG = [
     ("\nmonitorin:\n  enabled: true\n", "2: unknown key 'monitorin' (did you mean monitoring"),
     ("idle_after: 5\n", "1: unknown key 'idle_after' (did you mean monitoring.idle_after?)"),
     ("delivery:\n  check_interval: 1\n", "2: unknown key 'delivery.check_interval' (did you mean monitoring.check_i"),
-    ("features:\n  x: 1\n", "2: unknown key 'features.x': see docs/configuration.md"),
+    ("alerts:\n  x: 1\n", "2: unknown key 'alerts.x': see docs/configuration.md"),
     ("delivery:\n  retries: 5\n  ttl: 1h\n  retries: 6\n", "4: 'delivery.retries' is there twice, first on line 2"),
     ("tmux: {}\ntmux: {}\n", "2: 'tmux' is there twice, first on line 1"),
     ("team:\n  x:\n    y: 1\n    y: 2\n", "4: 'team.x.y' is there twice, first on line 3"),

@@ -33,11 +33,15 @@ _WAIT_FOR = {
 
 
 class Control:
-    """The agents of one home, and the tmux servers that they are on."""
+    """The agents of one home, and the tmux servers that they are on.
 
-    def __init__(self, home: Home, settings: Config) -> None:
+    `keep`: for a daemon, which keeps its connections to them (`close` lets go).
+    """
+
+    def __init__(self, home: Home, settings: Config, keep: bool = False) -> None:
         self.home = home
         self.settings = settings
+        self._keep = keep
         self.socket = tmux.find_socket(settings.get("tmux.socket"))
         self.registered = registry.load(home)
         self.source = sender.source(self.registered, None)
@@ -48,6 +52,15 @@ class Control:
         """The registry may have changed since."""
         self.registered = registry.load(self.home)
 
+    def configure(self, settings: Config) -> None:
+        """The configuration has changed."""
+        self.settings, self.socket, self._profiles = settings, tmux.find_socket(settings.get("tmux.socket")), {}
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+
     @property
     def profiles(self) -> dict[str, Profile]:
         self._profiles = self._profiles or known.load(self.settings.profiles)
@@ -57,7 +70,7 @@ class Control:
         """The connection for an agent's socket, or for the configured one."""
         socket = socket or self.socket
         if socket not in self._servers:
-            self._servers[socket] = Tmux(socket)
+            self._servers[socket] = Tmux(socket, self._keep, self.home.run)
         return self._servers[socket]
 
     def everybody(self) -> list[Agent]:

@@ -1,10 +1,11 @@
-"""The monitor: sees in the moment in which it happens that an agent's process ended, and acts once for all of them.
+"""The monitor: sees what becomes of the agents, tells it once, and has what died brought back.
 
-The kernel tells (a pidfd for each registered agent), nothing is polled; a look over everybody at the start and every
-`check_interval` finds what nobody told. Deaths of one breath are one: those that want to come back are brought back by
-the rules of `recovery`, which tells their project manager; the others are one alert. What was told is kept in
-`logs/run/monitor.json`, so that a monitor that starts again does not tell it again. One monitor by lock (its pid file);
-killed at any moment, its next life goes on from what the registry, the panes and these two files say.
+The kernel tells of an end in the moment in which it happens (a pidfd for each registered agent), hooks of a turn's
+edges; screens are looked at every `look_interval` for agents without hooks and every `check_interval` for all. What was
+seen goes one way: a look (`strategies`) into the lives of the agents (`lives`), from there the matters that stand
+(`matters`), of these the ones to be told (`notices`). Deaths of one breath are one; those that want to come back are
+brought back by the rules of `recovery` first. One monitor by lock (its pid file); killed at any moment, its next life
+goes on from what the registry, the panes and its files in `logs/run/` say. `monitor.json` there says how it fares.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ import time
 from types import FrameType
 from typing import Any
 
-from tmux_orchestrator.agents import adoption
+from tmux_orchestrator.agents import signs
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
-from tmux_orchestrator.ground import clock, config, fastjson, files, watch
-from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import policy
-from tmux_orchestrator.watch.recovery import REFUSED, RESPAWNED, Outcome, Recovery
+from tmux_orchestrator.watch import health, matters, recovery, rollout
+from tmux_orchestrator.watch.lives import ENDED, Lives
+from tmux_orchestrator.watch.matters import Matter
+from tmux_orchestrator.watch.notices import Notices
+from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
+from tmux_orchestrator.watch.strategies import Look, Looker
 
 _BREATH_NS = 300_000_000  # deaths that follow the first one so soon are told together
 _SECOND_NS = 1_000_000_000
-_NAMED = 10
+_NEVER = 1 << 63
 
 
 class _Stopped(Exception):
@@ -41,21 +44,35 @@ class Monitor:
     """Owns the loop. `run` returns when a signal asks for it."""
 
     def __init__(self, home: Home) -> None:
-        files.make_dir(home.registry)
+        for folder in (home.registry, home.run, home.run + "/signs"):
+            files.make_dir(folder)
         self.home = home
         self.live = config.Live(home)
         clock.use_zone(self.live.config.get("events.timezone"))
-        self._watch = watch.Watch([home.registry])
+        self.source = daemon_source("monitor")
+        self.control = Control(home, self.live.config, keep=True)
+        self.poll = Control(home, self.live.config)
+        self.lives, self.looker = Lives(), Looker()
+        self.lives.load(home)
+        self.notices = Notices(home, self.source)
+        self.rollout = rollout.load(home)
+        self.health = health.Health(home, self.source)
+        self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self._pidfds: dict[int, str] = {}  # descriptor -> the agent's key
         self._attended: set[tuple[int, int]] = set()  # (pid, start) of those that have one, or have ended
-        self._told = _load(home)
+        self._signs: dict[str, Sign | None] = {}
+        self._touched = True  # a hook may have spoken since they were read
+        self._findings: list[Matter] = []  # of the strategies' last look
+        self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
+        self._back: set[str] = set()  # whose return `recovery` told
         self._wakeup = -1  # readable with a signal to stop
-        self._due_ns = 1  # when to act next, on the boot clock: at once
-        self._sweep_ns = 0
+        self._due_ns = 1  # when to look at all next, on the boot clock: at once
+        self._sweep_ns = self._look_ns = 0
         self._stopping = False
 
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
+        self._publish(self.health.begins())
         try:
             while not self._stopping:
                 self._turn()
@@ -63,25 +80,20 @@ class Monitor:
         except _Stopped:
             pass
         finally:
+            self.health.ends()
             for fd in self._pidfds:
                 os.close(fd)
             self._watch.close()
+            self.control.close()
 
     def once(self) -> dict[str, Any]:
         """One cycle: what was found and done, and how long each part took (milliseconds)."""
-        begin = time.monotonic()
-        control = Control(self.home, self.live.config)
-        seen = control.look(control.registered)
-        looked = time.monotonic()
-        done = self._act(control, seen)
-        end = time.monotonic()
-        return {
-            "cycle_ms": _ms(end - begin),
-            "look_ms": _ms(looked - begin),
-            "act_ms": _ms(end - looked),
-            "agents": len(seen),
-            "strategy": "concurrent",
-            "findings": [{"agent": one.agent.key, "state": one.state, "why": one.why} for one in _ended(seen)],
+        done = self._cycle(self.control.registered)
+        ended = [life for life in self.lives.of.values() if life.state == "dead"]
+        self.control.close()
+        return self.health.cycle | {
+            "agents": len(self.lives.of),
+            "findings": [{"agent": one.key, "state": one.state, "why": one.seen.why} for one in ended],
             "recovered": [one.record() for one in done],
         }
 
@@ -89,16 +101,34 @@ class Monitor:
 
     def _turn(self) -> None:
         try:
-            self.live.poll()
-            control = Control(self.home, self.live.config)
-            self._attend(control.registered)
-            if clock.boot_ns() >= min(self._due_ns, self._sweep_ns):
-                self._due_ns = 1 << 63
-                self._sweep_ns = clock.boot_ns() + int(self.live.config.get("monitoring.check_interval") * 1e9)
-                self._act(control, control.look(control.registered))
+            self._refresh()
+            now = clock.boot_ns()
+            if now >= min(self._due_ns, self._sweep_ns):
+                self._due_ns = _NEVER
+                self._sweep_ns = now + self._ns("monitoring.check_interval")
+                self._look_ns = now + self._ns("monitoring.look_interval")
+                self._cycle(self.control.registered)
+            elif now >= self._look_ns:
+                self._look_ns = now + self._ns("monitoring.look_interval")
+                self._cycle(self._unhooked() + self._heard())
+            elif self._touched and (heard := self._heard()):
+                self._cycle(heard)
         except (OrcError, OSError) as error:
             self._say(f"ERROR {error}")
             self._due_ns = clock.boot_ns() + _SECOND_NS
+
+    def _ns(self, key: str) -> int:
+        return int(self.live.config.get(key) * 1e9)
+
+    def _refresh(self) -> None:
+        """What the configuration and the registry say now."""
+        if self.live.poll() and not self.live.problem:
+            for control in (self.control, self.poll):
+                control.configure(self.live.config)
+        for control in (self.control, self.poll):
+            control.look_anew()
+        self.lives.keep_only(agent.key for agent in self.control.registered)
+        self._attend(self.control.registered)
 
     def _attend(self, agents: list[Agent]) -> None:
         """Have a pidfd for each agent that lives and is its pane's own process; one that has ended is looked at."""
@@ -118,14 +148,29 @@ class Monitor:
             if fd >= 0:
                 os.close(fd)
 
+    def _unhooked(self) -> list[Agent]:
+        return [agent for agent in self.control.registered if self._signs.get(agent.key) is None]
+
+    def _heard(self) -> list[Agent]:
+        """The agents whose hooks have said anything new."""
+        known = {key: sign.at for key, sign in self._signs.items() if sign is not None}
+        self._read_signs()
+        now = {key: sign.at for key, sign in self._signs.items() if sign is not None}
+        return [agent for agent in self.control.registered if now.get(agent.key) != known.get(agent.key)]
+
+    def _read_signs(self) -> None:
+        self._touched = False
+        self._signs = {agent.key: signs.load(self.home, agent) for agent in self.control.registered}
+
     def _sleep(self) -> None:
         """Until something ends, the registry changes, something is due, or a signal comes; a second at the longest."""
-        left = (min(self._due_ns, self._sweep_ns) - clock.boot_ns()) / 1e9
+        left = (min(self._due_ns, self._sweep_ns, self._look_ns) - clock.boot_ns()) / 1e9
         ready = watch.readable([self._wakeup, self._watch.fileno(), *self._pidfds], min(1.0, left))
         if self._wakeup in ready:
             os.read(self._wakeup, 512)
         if self._watch.fileno() in ready:
             self._watch.drain()
+            self._touched = True
         for fd in ready & self._pidfds.keys():
             del self._pidfds[fd]
             os.close(fd)
@@ -137,51 +182,80 @@ class Monitor:
         if self._stopping:
             raise _Stopped
 
-    # acting
+    # a cycle: look, mend, judge, tell
 
-    def _act(self, control: Control, seen: list[Seen]) -> list[Outcome]:
-        """Bring back who wants to come back; tell of the others, once each."""
-        settings = self.live.config
-        done: list[Outcome] = []
-        if settings.get("recovery.enabled") and any(one.state in ("dead", "gone") for one in seen):
-            done = Recovery(control, self._rest).run(None)
-            waits = [one.wait_s for one in done if one.action == REFUSED and one.wait_s]
-            if waits:
-                self._due_ns = min(self._due_ns, clock.boot_ns() + int(min(waits) * 1e9) + 1)
-        back = {one.agent for one in done if one.action == RESPAWNED}
-        later = {one.agent for one in done if one.action == REFUSED and one.reason in (policy.BACKOFF, policy.COOLDOWN)}
-        fresh = [one for one in _ended(seen) if one.agent.key not in back | later and not self._knows(one)]
-        if fresh:
-            self._tell(fresh, settings)
-        known = {one.agent.key: _death(one) for one in seen if self._knows(one) or one in fresh}
-        if known != self._told:
-            self._told = known
-            files.replace(self.home.run + "/monitor.json", fastjson.dumps(known).encode("ascii"))
+    def _cycle(self, agents: list[Agent]) -> list[Outcome]:
+        """Look at these, and act on what is known of all."""
+        begin, settings = time.monotonic(), self.live.config
+        self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
+        if len(agents) == len(self.control.registered):
+            self._read_signs()
+        looks = self._looks(agents)
+        looked = time.monotonic()
+        seen = [one for look in looks for one in look.seen]
+        self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
+        judged = time.monotonic()
+        done = self._recover()
+        standing = self._standing(done)
+        told = self.notices.step(standing, settings, clock.now_ns(), frozenset(self._back))
+        told += self.health.report(self.lives.of.values(), standing, settings, clock.boot_ns())
+        self.notices.save()
+        self._publish(told)
+        self.lives.save(self.home)
+        self.health.measured(begin, looked, judged, time.monotonic(), looks, self.lives.of.values())
         return done
 
-    def _knows(self, seen: Seen) -> bool:
-        return self._told.get(seen.agent.key) == _death(seen) and seen.state == "dead"
+    def _looks(self, agents: list[Agent]) -> list[Look]:
+        """By the usual strategy, and for its share by the new one."""
+        settings, before = self.live.config, self.rollout.name
+        self.rollout.follow(settings)
+        new, usual = self.rollout.share(agents, settings)
+        looks, said = [self.looker.look(settings.get("monitoring.strategy"), self.control, self.poll, usual)], ""
+        if new:
+            looks.append(self.looker.look(settings.get("features.strategy"), self.control, self.poll, new))
+            said = self.rollout.went(looks[-1].problem, settings)
+        if new or before != self.rollout.name:
+            rollout.save(self.home, self.rollout)
+        if said:
+            self._say(f"INFO {said}")
+        problems = [(look.problem, name) for look, name in zip(looks, ("strategy", "features.strategy"), strict=False)]
+        self._findings = [
+            Matter(matters.STRATEGY, name, f"Strategy of {name} failed, agents are polled: {problem}")
+            for problem, name in problems
+            if problem
+        ]
+        self._findings += [finding for look in looks for finding in look.findings]
+        return looks
 
-    def _tell(self, fresh: list[Seen], settings: Config) -> None:
-        """One alert for all that ended together and stay so."""
-        lines = [f"{one.agent.key} died: {one.why}: {adoption.restart(one.agent)}" for one in fresh[:_NAMED]]
-        if len(fresh) > _NAMED:
-            lines.append(f"and {len(fresh) - _NAMED} more: orc-status")
-        head = [f"{len(fresh)} agents died:"] if len(fresh) > 1 else []
-        context = {"agents": [one.agent.key for one in fresh], "issue_type": "dead"}
-        if len(fresh) == 1:
-            context |= {"agent": fresh[0].agent.key, "session": fresh[0].agent.session}
-        made = event.build(
-            "\n".join(head + lines),
-            daemon_source("monitor"),
-            type="alert",
-            category="health",
-            priority="critical",
-            groups=["management"],
-            context=context,
-            tags=["health", "dead"],
-        )
-        Log(self.home, durable=settings.get("events.durability") == "disk").append([made])
+    def _recover(self) -> list[Outcome]:
+        """Bring back who wants to come back, and may by now."""
+        now = clock.boot_ns()
+        ended = [life for life in self.lives.of.values() if life.state in ENDED and recovery.comes_back(life.seen)]
+        self._waits = {one.process(): self._waits.get(one.process(), 0) for one in ended}
+        if not self.live.config.get("recovery.enabled") or all(at > now for at in self._waits.values()):
+            return []
+        done = Recovery(self.control, self._rest).run(None)
+        said = {one.agent: one for one in done if one.action != RESPAWNED}
+        for life in ended:
+            if life.key in said:
+                self._waits[life.process()] = _until(said[life.key])
+        self._due_ns = min([self._due_ns, *self._waits.values()])
+        self._back |= {one.agent for one in done if one.action == RESPAWNED}
+        return done
+
+    def _standing(self, done: list[Outcome]) -> list[Matter]:
+        """The matters that stand, but for deaths that are mended, or will be."""
+        mended = {one.agent for one in done if one.action == RESPAWNED}
+        mended |= {one.key for one in self.lives.of.values() if self._waits.get(one.process(), _NEVER) < _NEVER}
+        found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
+        deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
+        self._back -= {one.subject for one in deaths if one.subject not in mended}
+        found = [one for one in found if one not in deaths or one.subject not in mended]
+        return found + self._findings + self.health.components(self.live.config)
+
+    def _publish(self, events: list[dict[str, Any]]) -> None:
+        if events:
+            Log(self.home, durable=self.live.config.get("events.durability") == "disk").append(events)
 
     # beginning and end
 
@@ -193,23 +267,7 @@ class Monitor:
         print(f"{clock.stamp(clock.now_ns())} {level} monitor: {rest}", file=sys.stderr, flush=True)
 
 
-def _ended(seen: list[Seen]) -> list[Seen]:
-    return [one for one in seen if one.state == "dead"]
-
-
-def _death(seen: Seen) -> list[int]:
-    """What names this death: the process that ended."""
-    return [seen.agent.pid, seen.agent.pid_start]
-
-
-def _load(home: Home) -> dict[str, list[int]]:
-    """The deaths that were told, by the agent's key; none when the file is damaged: then they are told again."""
-    try:
-        stored = fastjson.loads(files.read(home.run + "/monitor.json") or b"{}")
-    except ValueError:
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+def _until(outcome: Outcome) -> int:
+    """When, on the boot clock, whoever was not started may be tried again; _NEVER: only by hand."""
+    wait_s = 1.0 if outcome.action == FAILED else outcome.wait_s
+    return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else _NEVER

@@ -61,7 +61,7 @@ class Recovery:
 
     def candidates(self) -> list[Seen]:
         """The agents that ended and whose `--restart` says that they come back."""
-        return [seen for seen in self.control.look(self.control.registered) if _comes_back(seen)]
+        return [seen for seen in self.control.look(self.control.registered) if comes_back(seen)]
 
     def run(
         self, targets: Sequence[str] | None, why: str = "", force: bool = False, dry_run: bool = False
@@ -202,7 +202,8 @@ def _recorded(one: Outcome, source: dict[str, Any]) -> dict[str, Any]:
     return event.build(text, source, type="recovery", priority="low", context=context)
 
 
-def _comes_back(seen: Seen) -> bool:
+def comes_back(seen: Seen) -> bool:
+    """Has it ended in a way after which its `--restart` wants it back?"""
     if seen.agent.adopted or seen.agent.ended:
         return False
     return seen.state in {"never": (), "crash": ("dead",), "always": ("dead", "gone")}[seen.agent.restart]

@@ -1,0 +1,158 @@
+"""What is known of each agent over time: what it does, since when, and when it last gave a sign of life.
+
+A look at a screen is a sample, and a sample may lie: a screen that is half drawn, a gap between two tool calls. So
+what the kernel, the registry or a hook says counts at once, and so does work; anything else that only a screen says
+counts when two looks in a row say it. Times are of the boot clock, which no step of the wall clock moves. What the
+next life of the monitor must know of it is in `logs/run/lives.json`: who was what since when, by process.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tmux_orchestrator.agents.signs import Sign
+from tmux_orchestrator.agents.state import Seen
+from tmux_orchestrator.ground import clock, fastjson, files
+from tmux_orchestrator.ground.errors import OrcError
+from tmux_orchestrator.ground.paths import Home
+
+ENDED = ("dead", "gone")
+UNRESPONSIVE = "unresponsive"
+_CERTAIN = "certain"
+
+
+@dataclass(slots=True)
+class Life:
+    """One process of one agent. Nanoseconds of the boot clock."""
+
+    seen: Seen
+    state: str
+    since: int  # in this state
+    stamp: int  # the same, by the wall clock of that moment
+    moved: int  # the screen last changed, a hook spoke, or the state did
+    busied: bool = False  # it has worked, or taken a prompt, since its process started
+    picture: int = 0
+    sampled: str = ""  # another state that the last look saw
+
+    @property
+    def key(self) -> str:
+        return self.seen.agent.key
+
+    def process(self) -> tuple[int, int]:
+        return self.seen.agent.pid, self.seen.agent.pid_start
+
+
+@dataclass(slots=True)
+class Lives:
+    """All of them, by the agent's key."""
+
+    of: dict[str, Life] = field(default_factory=dict)
+    looked: int = 0  # when that was, last
+    _before: dict[str, list[Any]] = field(default_factory=dict)  # of an earlier life of the monitor
+    _kept: bytes = b""
+
+    def take(self, seen: Iterable[Seen], signs: dict[str, Sign | None], now: int, silence_ns: int) -> None:
+        """What a look saw of some agents. `silence_ns`: so long may one work and show nothing.
+
+        After a time in which nobody looked, nobody is blamed for having shown nothing in it.
+        """
+        for one in seen:
+            key = one.agent.key
+            life = self.of.get(key)
+            if life is None or life.process() != (one.agent.pid, one.agent.pid_start):
+                life = self.of[key] = self._begin(one, now)
+            _update(life, one, signs.get(key), now)
+            if life.state == UNRESPONSIVE and life.moved > life.since:
+                _enter(life, "working", now)
+            elif life.state == "working" and now - life.moved >= silence_ns:
+                _enter(life, UNRESPONSIVE, now)
+
+    def woke(self, now: int, longest_ns: int) -> None:
+        """A look begins. If nobody looked for so long, what was not seen in between is held against nobody."""
+        if self.looked and now - self.looked > longest_ns:
+            for life in self.of.values():
+                life.moved = max(life.moved, now)
+        self.looked = now
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Forget those that are not registered any more."""
+        wanted = set(keys)
+        self.of = {key: life for key, life in self.of.items() if key in wanted}
+
+    def _begin(self, one: Seen, now: int) -> Life:
+        wall = clock.now_ns()
+        life = Life(one, one.state, now, wall, now, _has_worked(one))
+        pid, start, state, since, busied = self._before.pop(one.agent.key, [0, 0, "", 0, False])
+        if (pid, start) == life.process():
+            life.busied |= busied
+            if state == one.state:
+                life.stamp = min(since, wall)
+                life.since = now - (wall - life.stamp)
+        return life
+
+    # over restarts
+
+    def load(self, home: Home) -> None:
+        """What an earlier life of the monitor kept; nothing of a damaged file."""
+        try:
+            stored = fastjson.loads(files.read(_path(home)) or b"{}")
+            self._before = {key: one for key, one in stored.items() if _is_kept(one)}
+        except (ValueError, AttributeError, OrcError):
+            self._before = {}
+
+    def save(self, home: Home) -> None:
+        """Raises SystemFailure."""
+        kept = {key: [*life.process(), life.state, life.stamp, life.busied] for key, life in self.of.items()}
+        data = fastjson.dumps(kept).encode("ascii")
+        if data != self._kept:
+            files.replace(_path(home), data, sync=False)
+            self._kept = data
+
+
+def since_of(home: Home) -> dict[str, tuple[int, int, str, int]]:
+    """What the monitor last kept: the agent's key -> pid, its start, state, since when (wall clock)."""
+    before = Lives()
+    before.load(home)
+    return {key: (one[0], one[1], one[2], one[3]) for key, one in before._before.items()}
+
+
+def _path(home: Home) -> str:
+    return home.run + "/lives.json"
+
+
+def _is_kept(one: Any) -> bool:
+    kinds = (int, int, str, int, bool)
+    return isinstance(one, list) and len(one) == 5 and all(type(v) is k for v, k in zip(one, kinds, strict=True))
+
+
+def _has_worked(one: Seen) -> bool:
+    return one.state in ("working", "waiting", "limited")
+
+
+def _update(life: Life, one: Seen, sign: Sign | None, now: int) -> None:
+    picture = zlib.crc32("\n".join(one.screen.text).encode("utf-8", "replace")) if one.screen else life.picture
+    if picture != life.picture:
+        life.picture, life.moved = picture, now
+    if sign is not None:
+        spoke = now - max(0, clock.now_ns() - sign.at)
+        life.moved = max(life.moved, min(spoke, now))
+        life.busied |= bool(sign.taken) or sign.state == "working"
+    state = one.state
+    shown = "working" if life.state == UNRESPONSIVE else life.state
+    if state in (shown, life.sampled) or state == "working" or one.confidence == _CERTAIN:
+        if state != shown:
+            _enter(life, state, now)
+        life.sampled = ""
+    else:
+        life.sampled = state
+    life.seen = one
+    life.busied |= _has_worked(one)
+
+
+def _enter(life: Life, state: str, now: int) -> None:
+    life.state, life.since, life.stamp = state, now, clock.now_ns()
+    if state != UNRESPONSIVE:
+        life.moved = now
