@@ -48,6 +48,11 @@ class Seen:
     pane: Pane | None = None
     screen: screen.Screen | None = field(default=None, repr=False)
 
+    @property
+    def unexplained(self) -> bool:
+        """Has it ended, and tmux, whose pane it was, does not know yet how?"""
+        return self.state == "dead" and self.source == "kernel" and self.pane is not None
+
     def record(self) -> dict[str, Any]:
         """The fields that `orc-agent list` prints."""
         agent, shown = self.agent, self.screen

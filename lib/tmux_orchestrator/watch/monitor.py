@@ -20,6 +20,7 @@ from tmux_orchestrator.agents import signs
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
+from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
@@ -63,6 +64,7 @@ class Monitor:
         self._signs: dict[str, Sign | None] = {}
         self._touched = True  # a hook may have spoken since they were read
         self._findings: list[Matter] = []  # of the strategies' last look
+        self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
         self._wakeup = -1  # readable with a signal to stop
@@ -192,7 +194,7 @@ class Monitor:
             self._read_signs()
         looks = self._looks(agents)
         looked = time.monotonic()
-        seen = [one for look in looks for one in look.seen]
+        seen = self._explained([one for look in looks for one in look.seen])
         self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
         judged = time.monotonic()
         done = self._recover()
@@ -204,6 +206,16 @@ class Monitor:
         self.lives.save(self.home)
         self.health.measured(begin, looked, judged, time.monotonic(), looks, self.lives.of.values())
         return done
+
+    def _explained(self, seen: list[Seen]) -> list[Seen]:
+        """tmux may need a moment to say how a process ended: that is waited for, once."""
+        puzzling = {(one.agent.pid, one.agent.pid_start): one for one in seen if one.unexplained}
+        fresh = [one for process, one in puzzling.items() if process not in self._puzzling]
+        self._puzzling = set(puzzling)
+        if not fresh or self._wakeup < 0:
+            return seen
+        self._due_ns = min(self._due_ns, clock.boot_ns() + _BREATH_NS)
+        return [one for one in seen if one not in fresh]
 
     def _looks(self, agents: list[Agent]) -> list[Look]:
         """By the usual strategy, and for its share by the new one."""
@@ -246,7 +258,7 @@ class Monitor:
     def _standing(self, done: list[Outcome]) -> list[Matter]:
         """The matters that stand, but for deaths that are mended, or will be."""
         mended = {one.agent for one in done if one.action == RESPAWNED}
-        mended |= {one.key for one in self.lives.of.values() if self._waits.get(one.process(), _NEVER) < _NEVER}
+        mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < _NEVER}
         found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
         deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
         self._back -= {one.subject for one in deaths if one.subject not in mended}

@@ -1,4 +1,4 @@
-"""A new strategy is let in by stages: for none, for a share of the agents, for all; and out again by itself when it fails.
+"""A new strategy is let in by stages: for none, for a share of the agents, for all; when it fails it is out by itself.
 
 `features.strategy` names it and `features.stage` the furthest that it may go. It begins with the canaries, a share of
 the agents that is always the same ones; after `features.healthy_cycles` looks in a row that went well it has them all.
