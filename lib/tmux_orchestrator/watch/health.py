@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import daemon_source
 from tmux_orchestrator.ground import clock, components, fastjson, files
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
@@ -29,9 +30,8 @@ _NAMED = 5
 class Health:
     """Keeps the account. `cycle`: the last one, in milliseconds."""
 
-    def __init__(self, home: Home, source: dict[str, Any]) -> None:
+    def __init__(self, home: Home) -> None:
         self.home = home
-        self.source = source
         self.cycle: dict[str, Any] = {}
         self._cycles: list[float] = []
         self._started = clock.stamp(clock.now_ns())
@@ -51,7 +51,7 @@ class Health:
         except ValueError:
             return []
         text = f"The monitor is back: nobody watched the agents for {matters.spoken(max(0, away))}"
-        return [self._event(text, "normal", ["monitoring", "system"], {"issue_type": "monitor_back"})]
+        return [self._event(text, ["monitoring", "system"], {"issue_type": "monitor_back"})]
 
     def ends(self) -> None:
         self._save(ended=True)
@@ -121,11 +121,11 @@ class Health:
         self._reported = now
         if not settings.get("monitoring.use_file_logging"):
             return []
-        return [self._event(self.words(), "normal", ["monitoring", "status", "health"], self._context())]
+        return [self._event(self.words(), ["monitoring", "status", "health"], self._context())]
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The same as the answer to somebody who asks."""
-        made = self._event(self.words(), "normal", ["monitoring", "status", "health"], self._context())
+        made = self._event(self.words(), ["monitoring", "status", "health"], self._context())
         source, metadata = asked["source"], asked["metadata"]
         made["message"]["type"] = "status_update"
         made["metadata"]["reply_to"] = asked["id"]
@@ -152,9 +152,14 @@ class Health:
         states = Counter(life.state for life in self._lives)
         return {"issue_type": "status", "states": dict(states), "agents": len(self._lives)}
 
-    def _event(self, text: str, priority: str, tags: list[str], context: dict[str, Any]) -> dict[str, Any]:
+    def _event(self, text: str, tags: list[str], context: dict[str, Any]) -> dict[str, Any]:
         return event.build(
-            text, self.source, category="health", priority=priority, groups=["management"], tags=tags, context=context
+            text,
+            daemon_source("monitor"),
+            category="health",
+            groups=["management"],
+            tags=tags,
+            context=context,
         )
 
 

@@ -21,7 +21,7 @@ from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.eventlog.daylog import Log, daemon_source
+from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
@@ -50,14 +50,13 @@ class Monitor:
         self.home = home
         self.live = config.Live(home)
         clock.use_zone(self.live.config.get("events.timezone"))
-        self.source = daemon_source("monitor")
         self.control = Control(home, self.live.config, keep=True)
         self.poll = Control(home, self.live.config)
         self.lives, self.looker = Lives(), Looker()
         self.lives.load(home)
-        self.notices = Notices(home, self.source)
+        self.notices = Notices(home)
         self.rollout = rollout.load(home)
-        self.health = health.Health(home, self.source)
+        self.health = health.Health(home)
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self._pidfds: dict[int, str] = {}  # descriptor -> the agent's key
         self._attended: set[tuple[int, int]] = set()  # (pid, start) of those that have one, or have ended

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import daemon_source
 from tmux_orchestrator.ground import fastjson, files
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
@@ -38,6 +39,7 @@ class Kind:
     type: str = "notification"
     category: str = "health"
     requires_ack: bool = False
+    source: str = "monitor"  # what others ask is typed to whom it is for, unlike what the monitoring itself has to say
 
 
 _PM = ("recovery", "critical", "pm-management")
@@ -52,7 +54,8 @@ KINDS = {
     matters.SILENT: Kind(
         ("high", ESCALATE), ("health", "heartbeat"), "{} agents sent no heartbeat:", "sends heartbeats again"),
     matters.WAITING: Kind(
-        ("high", "high", ESCALATE), ("health", "waiting"), "{} agents wait for an answer:", category="question"),
+        ("high", "high", ESCALATE), ("health", "waiting"), "{} agents wait for an answer:", category="question",
+        source="questions"),
     matters.LIMITED: Kind(("normal",), ("health", "limited"), "{} agents are limited:", "is no longer limited"),
     matters.FRESH: Kind(("normal",), ("health", "briefing"), "{} agents have no briefing yet:"),
     matters.TEAM_IDLE: Kind(("normal",), ("health", "idle", "team"), "{} teams are idle:"),
@@ -79,9 +82,8 @@ class Told:
 class Notices:
     """Remembers what was told, and makes the events for what is to be told now."""
 
-    def __init__(self, home: Home, source: dict[str, Any]) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
-        self._source = source
         self._told = _load(home)
         self._kept = self._memory()
 
@@ -161,7 +163,7 @@ class Notices:
             context["reminder"] = rung
         return event.build(
             "\n".join(lines),
-            self._source,
+            daemon_source(kind.source),
             type="escalation" if escalated else kind.type,
             category=kind.category,
             priority="high" if escalated else first.priority or kind.ladder[rung],
@@ -182,7 +184,8 @@ class Notices:
             context |= {"agent": subjects[0], "session": subjects[0].rpartition(":")[0]}
         tags = ["monitoring", "recovered", name]
         body = "\n".join(lines)
-        return event.build(body, self._source, category="health", groups=["management"], context=context, tags=tags)
+        source = daemon_source("monitor")
+        return event.build(body, source, category="health", groups=["management"], context=context, tags=tags)
 
 
 def _without(subjects: list[str], quiet: frozenset[str]) -> list[str]:

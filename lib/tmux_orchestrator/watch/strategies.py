@@ -227,7 +227,8 @@ def _finding(line: bytes, number: int, agents: dict[str, Agent]) -> Matter:
         priority = one.get("priority", "normal")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"line {number} of the answer is no finding: agent, issue_type and text are wanted") from None
-    if agent not in agents or not is_word(kind) or not isinstance(text, str) or priority not in PRIORITIES:
+    texts = all(isinstance(value, str) for value in (agent, text, priority))
+    if not texts or agent not in agents or not is_word(kind) or priority not in PRIORITIES:
         raise DataError(f"line {number} of the answer: an agent, issue_type or priority that does not exist")
     context = {"agent": agent, "session": agents[agent].session, "issue_type": kind, "strategy": CUSTOM}
     said = clean(text)[:_TEXT]
