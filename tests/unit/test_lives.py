@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from support_watch import MINUTE, SECOND, agent, seen
+from tmux_orchestrator.agents import since
 from tmux_orchestrator.agents.signs import Sign
+from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch.lives import UNRESPONSIVE, Lives, since_of
+from tmux_orchestrator.watch.lives import Lives
 
 SILENCE = 10 * MINUTE
 
@@ -122,7 +124,9 @@ def test_the_next_life_of_the_monitor_goes_on(tmp_path: Path) -> None:
     dev, qa = again.lives.of["web:dev"], again.lives.of["web:qa"]
     assert dev.since == again.now and dev.busied, "another state begins now"
     assert 20 * MINUTE <= again.now - qa.since < 21 * MINUTE and not qa.busied
-    assert since_of(home)["web:qa"][2] == "idle"
+    (shown,) = listed = [seen("idle", "qa")]
+    since.fill(listed, since.load(home))
+    assert shown.since == clock.stamp(watcher.lives.of["web:qa"].stamp)
     other = Watcher()
     other.lives.load(home)
     other.look(seen("idle", "qa", pid=1, pid_start=7))
@@ -140,3 +144,11 @@ def test_a_damaged_file_counts_as_none(tmp_path: Path, data: bytes) -> None:
     watcher.lives.load(home)
     assert watcher.look(seen("idle")) == "idle"
     assert agent().key == "web:dev"
+
+
+def test_who_lists_the_agents_hears_of_one_that_does_not_move(tmp_path: Path) -> None:
+    kept = {"web:dev": since.Kept(agent().pid, agent().pid_start, UNRESPONSIVE, clock.now_ns(), True)}
+    works, idle, other = seen("working"), seen("idle"), seen("working", pid=1, pid_start=1)
+    since.fill([works, idle, other], kept)
+    assert [one.state for one in (works, idle, other)] == [UNRESPONSIVE, "idle", "working"]
+    assert works.since is not None and idle.since is None

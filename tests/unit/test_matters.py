@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from support_watch import MINUTE, SECOND, seen, settings
+from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.watch import matters
-from tmux_orchestrator.watch.lives import UNRESPONSIVE, Life
+from tmux_orchestrator.watch.lives import Life
 
 NOW = 1_000 * MINUTE
 

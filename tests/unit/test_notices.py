@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from support_watch import MINUTE, SECOND, settings
+from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.ground import files
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import matters
-from tmux_orchestrator.watch.lives import UNRESPONSIVE
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
 

@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from tmux_orchestrator.agents import adoption, launch, places, registry, roster, runner, sender, state
+from tmux_orchestrator.agents import adoption, launch, places, registry, roster, runner, sender, since, state
 from tmux_orchestrator.agents import profiles as known
 from tmux_orchestrator.agents.profiles import Profile
 from tmux_orchestrator.agents.registry import Agent
@@ -108,6 +108,12 @@ class Control:
 
     def look(self, agents: list[Agent]) -> list[state.Seen]:
         return state.look(agents, self.profiles, self.server)
+
+    def show(self, agents: list[Agent]) -> list[state.Seen]:
+        """The same for a person: with what the monitor knows, which has looked before."""
+        seen = self.look(agents)
+        since.fill(seen, since.load(self.home))
+        return seen
 
     def see(self, target: str) -> state.Seen:
         return self.look([self.find(target)])[0]

@@ -86,13 +86,13 @@ def _form(action: str) -> str:
 
 
 def _list(control: Control, given: options.Options) -> int:
-    records = [seen.record() for seen in control.look(control.everybody())]
+    records = [seen.record() for seen in control.show(control.everybody())]
     output.show(records, given.o, state.COLUMNS, state.FIELDS)
     return errors.OK
 
 
 def _show(control: Control, given: options.Options) -> int:
-    record = control.see(given.args[0]).details()
+    record = control.show([control.find(given.args[0])])[0].details()
     if given.o or not output.on_terminal():
         output.show([record], given.o, state.COLUMNS, list(record))
     else:

@@ -64,7 +64,7 @@ class Report:
 def gather(home: Home, settings: Config) -> Report:
     """Look at everything once. Raises DataError, SystemFailure."""
     control = Control(home, settings)
-    agents = control.look(control.everybody())
+    agents = control.show(control.everybody())
     found = Report(
         components=_components(home),
         agents=agents,

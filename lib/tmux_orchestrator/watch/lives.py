@@ -3,7 +3,7 @@
 A look at a screen is a sample, and a sample may lie: a screen that is half drawn, a gap between two tool calls. So
 what the kernel, the registry or a hook says counts at once, and so does work; anything else that only a screen says
 counts when two looks in a row say it. Times are of the boot clock, which no step of the wall clock moves. What the
-next life of the monitor must know of it is in `logs/run/lives.json`: who was what since when, by process.
+next life of the monitor, and who lists the agents, must know of it is in `logs/run/lives.json` (see `agents.since`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from tmux_orchestrator.agents import since
 from tmux_orchestrator.agents.signs import Sign
+from tmux_orchestrator.agents.since import UNRESPONSIVE, Kept
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.ground import clock, fastjson, files
-from tmux_orchestrator.ground.errors import OrcError
+from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.paths import Home
 
 ENDED = ("dead", "gone")
-UNRESPONSIVE = "unresponsive"
 _CERTAIN = "certain"
 
 
@@ -51,7 +50,7 @@ class Lives:
 
     of: dict[str, Life] = field(default_factory=dict)
     looked: int = 0  # when that was, last
-    _before: dict[str, list[Any]] = field(default_factory=dict)  # of an earlier life of the monitor
+    _before: dict[str, Kept] = field(default_factory=dict)  # of an earlier life of the monitor
     _kept: bytes = b""
 
     def take(self, seen: Iterable[Seen], signs: dict[str, Sign | None], now: int, silence_ns: int) -> None:
@@ -85,47 +84,27 @@ class Lives:
     def _begin(self, one: Seen, now: int) -> Life:
         wall = clock.now_ns()
         life = Life(one, one.state, now, wall, now, _has_worked(one))
-        pid, start, state, since, busied = self._before.pop(one.agent.key, [0, 0, "", 0, False])
-        if (pid, start) == life.process():
-            life.busied |= busied
-            if state == one.state:
-                life.stamp = min(since, wall)
+        before = self._before.pop(one.agent.key, None)
+        if before is not None and before[:2] == life.process():
+            life.busied |= before.busied
+            if before.state == one.state:
+                life.stamp = min(before.stamp, wall)
                 life.since = now - (wall - life.stamp)
         return life
 
     # over restarts
 
     def load(self, home: Home) -> None:
-        """What an earlier life of the monitor kept; nothing of a damaged file."""
-        try:
-            stored = fastjson.loads(files.read(_path(home)) or b"{}")
-            self._before = {key: one for key, one in stored.items() if _is_kept(one)}
-        except (ValueError, AttributeError, OrcError):
-            self._before = {}
+        """What an earlier life of the monitor kept."""
+        self._before = since.load(home)
 
     def save(self, home: Home) -> None:
         """Raises SystemFailure."""
-        kept = {key: [*life.process(), life.state, life.stamp, life.busied] for key, life in self.of.items()}
-        data = fastjson.dumps(kept).encode("ascii")
+        kept = {key: Kept(*life.process(), life.state, life.stamp, life.busied) for key, life in self.of.items()}
+        data = since.dump(kept)
         if data != self._kept:
-            files.replace(_path(home), data, sync=False)
+            files.replace(since.path(home), data, sync=False)
             self._kept = data
-
-
-def since_of(home: Home) -> dict[str, tuple[int, int, str, int]]:
-    """What the monitor last kept: the agent's key -> pid, its start, state, since when (wall clock)."""
-    before = Lives()
-    before.load(home)
-    return {key: (one[0], one[1], one[2], one[3]) for key, one in before._before.items()}
-
-
-def _path(home: Home) -> str:
-    return home.run + "/lives.json"
-
-
-def _is_kept(one: Any) -> bool:
-    kinds = (int, int, str, int, bool)
-    return isinstance(one, list) and len(one) == 5 and all(type(v) is k for v, k in zip(one, kinds, strict=True))
 
 
 def _has_worked(one: Seen) -> bool:

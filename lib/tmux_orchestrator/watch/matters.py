@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tmux_orchestrator.agents import adoption
+from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.config import Config
-from tmux_orchestrator.watch.lives import UNRESPONSIVE, Life
+from tmux_orchestrator.watch.lives import Life
 
 DEAD, PM_DEAD, SILENT, WAITING, LIMITED = "dead", "pm_dead", "silent", "waiting", "limited"
 IDLE, TEAM_IDLE, FRESH, COMPONENT, STRATEGY = "idle", "team_idle", "fresh", "component", "strategy"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import daemon_source
 from tmux_orchestrator.ground import fastjson, files
@@ -19,7 +20,6 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import matters
-from tmux_orchestrator.watch.lives import UNRESPONSIVE
 from tmux_orchestrator.watch.matters import Matter
 
 NAMED = 10  # of a group, how many are told by name
