@@ -82,6 +82,15 @@ def test_nobody_is_blamed_for_a_time_in_which_nobody_looked() -> None:
     assert watcher.look(seen("working", text="1"), after=60 * MINUTE) == "working"
 
 
+def test_a_question_counts_when_it_is_drawn_whole() -> None:
+    watcher = Watcher()
+    said = []
+    for text in ("Perm", "Permission: run", "Permission: run?", "Permission: run?"):
+        watcher.look(seen("waiting", text=text))
+        said.append(watcher.lives.of["web:dev"].question)
+    assert said == ["", "", "", "Permission: run?"]
+
+
 def test_since_when_it_is_so() -> None:
     watcher = Watcher()
     watcher.look(seen("working"))

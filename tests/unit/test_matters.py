@@ -23,7 +23,8 @@ def usual(tmp_path: Path) -> Config:
 
 def life(one: Seen, minutes: float = 0, busied: bool = True, state: str = "") -> Life:
     since = NOW - int(minutes * MINUTE)
-    return Life(one, state or one.state, since, 0, since, busied)
+    asked = one.screen.question if one.screen else ""
+    return Life(one, state or one.state, since, 0, since, busied, question=asked)
 
 
 def told(settings: Config, *lives: Life) -> list[tuple[str, str]]:
@@ -72,12 +73,14 @@ def test_a_new_agent_is_not_judged_in_its_first_minutes(tmp_path: Path) -> None:
 
 
 def test_a_team_that_is_idle_is_one_matter(usual: Config) -> None:
-    those = [life(seen("idle", name), minutes) for name, minutes in (("dev", 40), ("qa", 20), ("pm", 60))]
+    those = [life(seen("idle", name), minutes) for name, minutes in (("dev", 40), ("qa", 20), ("ops", 60))]
     (found,) = matters.standing(those, usual, NOW)
     assert (found.kind, found.subject) == ("team_idle", "web")
     assert found.text == "Team idle 20min: all 3 agents of session web wait for work"
     those[1] = life(seen("working", "qa"))
-    assert told(usual, *those) == [("idle", "web:dev"), ("idle", "web:pm")]
+    assert told(usual, *those) == [("idle", "web:dev"), ("idle", "web:ops")]
+    those[2] = life(seen("idle", "pm", role="pm"), 60)
+    assert told(usual, *those) == [("idle", "web:dev")], "who is on call may wait"
     dead = [life(seen("dead", "dev")), life(seen("dead", "qa"))]
     assert told(usual, *dead) == [("dead", "web:dev"), ("dead", "web:qa")], "no idle alarm for a dead session"
 

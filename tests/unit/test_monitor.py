@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from support_orc import BIN, System
+from support_orc import BIN, Agent, System
 from support_tmux import wait_until
-from tmux_orchestrator.ground import proc
+from tmux_orchestrator.ground import clock, proc
 
 QUICK = "recovery: {spacing_s: 0}\n"
 
@@ -183,3 +183,112 @@ def test_a_damaged_memory_and_a_damaged_registry_stop_nothing(system: System) ->
     os.kill(dev.pid, signal.SIGKILL)
     wait_until(lambda: alerts(system), what="the alert")
     assert child.poll() is None
+
+
+def said(system: System, issue: str) -> list[dict[str, Any]]:
+    """The monitoring's events about such an issue."""
+    return [e for e in system.events() if e["message"]["content"]["context"].get("issue_type") == issue]
+
+
+NERVOUS = (
+    "monitoring: {look_interval: 0.2, idle_after: 1, remind_after: 600, healthy_report: 1, unresponsive_after: 2}\n"
+)
+
+
+def test_a_question_reaches_the_project_manager_once(system: System) -> None:
+    system.configure("monitoring: {look_interval: 0.2}\n")
+    system.broker()
+    pm, dev = system.demo("pm"), system.demo("dev")
+    monitor(system)
+    dev.keys("[[tool:rm -rf build]] clean up", "Enter")
+    wait_until(lambda: any("rm -rf build" in body for body in pm.bodies()), what="the question in the PM's pane")
+    (asked,) = said(system, "waiting")
+    assert asked["message"]["priority"] == "high" and "Run this command?" in asked["message"]["content"]["body"]
+    listed = json.loads(system.run("orc-agent", "show", "dev", "-o", "jsonl"))
+    assert listed["state"] == "waiting" and listed["since"] is not None
+    system.run("orc-agent", "answer", "dev", "no")
+    system.run("orc-agent", "wait", "dev", "--until", "idle", "--timeout", "20s")
+    assert len(said(system, "waiting")) == 1 and len([b for b in pm.bodies() if "rm -rf build" in b]) == 1
+
+
+def test_idle_agents_and_the_word_that_all_is_well(system: System) -> None:
+    system.configure(NERVOUS + "recovery: {grace_s: 0}\n")
+    for name in ("dev", "qa"):
+        system.demo(name)
+    monitor(system)
+    wait_until(lambda: said(system, "status"), what="the report")
+    assert said(system, "status")[0]["message"]["content"]["body"].startswith("All agents healthy - 0 active, 2 idle")
+    wait_until(lambda: said(system, "team_idle"), what="the team's idleness")
+    fresh = said(system, "fresh")
+    assert len(fresh) == 1 and fresh[0]["message"]["content"]["body"].startswith("2 agents have no briefing yet:")
+    wait_until(lambda: len(said(system, "status")) >= 3, what="two more reports")
+    assert len(said(system, "team_idle")) == len(said(system, "fresh")) == 1, "told once"
+
+
+# Shows that it works, and nothing else, until Enter is pressed; tmux lets no program of its own stay stopped.
+WORKING = r"\r\342\227\220 Working \342\200\246"
+HANGS = f"printf '{WORKING} 1s'; read -r line; printf '{WORKING} 2s'; sleep 1000"
+
+
+def hanging(system: System) -> Agent:
+    return system.agent("dev", "sh", "-c", HANGS, options=("--profile", "demo"))
+
+
+def test_a_program_that_hangs_in_its_work_is_unresponsive(system: System) -> None:
+    system.configure(NERVOUS)
+    dev = hanging(system)
+    monitor(system)
+    wait_until(lambda: said(system, "unresponsive"), what="the word of it")
+    assert json.loads(system.run("orc-agent", "show", "dev", "-o", "jsonl"))["state"] == "unresponsive"
+    dev.keys("Enter")
+    wait_until(lambda: said(system, "recovered"), what="its return")
+    assert said(system, "recovered")[0]["message"]["content"]["body"] == "team:dev responds again"
+
+
+def test_a_broker_that_falls_is_told_and_so_is_its_return(system: System) -> None:
+    system.configure("monitoring: {look_interval: 0.2}\n")
+    system.run("orc-component", "start", "broker")
+    system.demo("qa")
+    child = monitor(system)
+    with open(system.root + "/logs/broker.pid", encoding="ascii") as file:
+        pid = int(file.read())
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: said(system, "component"), what="the alert")
+    assert said(system, "component")[0]["message"]["priority"] == "critical"
+    system.run("orc-component", "start", "broker")
+    wait_until(lambda: said(system, "recovered"), what="its return")
+    system.run("orc-component", "stop", "broker")
+    system.demo("dev")
+    wait_until(lambda: open_count(child.pid) == 2, what="another look")
+    assert len(said(system, "component")) == 1, "a stop on purpose is no fall"
+
+
+def test_a_monitor_that_fell_says_for_how_long_nobody_watched(system: System) -> None:
+    system.demo("dev")
+    first = monitor(system)
+    wait_until(lambda: os.path.exists(system.root + "/logs/run/monitor.json"), what="its account")
+    first.kill()
+    first.wait()
+    second = monitor(system)
+    wait_until(lambda: said(system, "monitor_back"), what="the word of it")
+    assert second.poll() is None
+    second.terminate()
+    assert second.wait(20) == 0
+    monitor(system)
+    assert len(said(system, "monitor_back")) == 1
+
+
+def test_a_monitor_that_was_stopped_for_a_while_blames_nobody(system: System) -> None:
+    system.configure(NERVOUS.replace("unresponsive_after: 2", "unresponsive_after: 4"))
+    hanging(system)
+    other = system.demo("qa")
+    child = monitor(system)
+    wait_until(lambda: open_count(child.pid) == 2, what="a look at both")
+    os.kill(child.pid, signal.SIGSTOP)
+    begun = clock.boot_ns()
+    wait_until(lambda: clock.boot_ns() - begun > 5e9, what="the time in which nobody looks")
+    os.kill(other.pid, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGCONT)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert said(system, "unresponsive") == [] and "qa died" in alerts(system)[0]
+    wait_until(lambda: said(system, "unresponsive"), what="that of a time in which somebody looked")

@@ -35,6 +35,8 @@ class Life:
     busied: bool = False  # it has worked, or taken a prompt, since its process started
     picture: int = 0
     sampled: str = ""  # another state that the last look saw
+    question: str = ""  # what it asks, as two looks in a row saw it: a dialog is drawn bit by bit
+    sampled_question: str = ""
 
     @property
     def key(self) -> str:
@@ -127,6 +129,10 @@ def _update(life: Life, one: Seen, sign: Sign | None, now: int) -> None:
         life.sampled = ""
     else:
         life.sampled = state
+    asked = " ".join(one.screen.question.split()) if one.screen else ""
+    if asked == life.sampled_question or one.confidence == _CERTAIN:
+        life.question = asked
+    life.sampled_question = asked
     life.seen = one
     life.busied |= _has_worked(one)
 

@@ -20,6 +20,7 @@ from tmux_orchestrator.watch.lives import Life
 DEAD, PM_DEAD, SILENT, WAITING, LIMITED = "dead", "pm_dead", "silent", "waiting", "limited"
 IDLE, TEAM_IDLE, FRESH, COMPONENT, STRATEGY = "idle", "team_idle", "fresh", "component", "strategy"
 _QUESTION = 300
+_ON_CALL = ("pm", "orchestrator")  # roles whose agents wait for messages when all is well
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def _of(life: Life, settings: Config, now: int) -> list[Matter]:
     if life.seen.agent.paused:
         return []
     if life.state == "waiting":
-        return [question(life)]
+        return [question(life)] if life.question else []
     if life.state == "limited":
         return [_limit(life)]
     if life.state == UNRESPONSIVE:
@@ -72,10 +73,9 @@ def death(life: Life) -> Matter:
 
 def question(life: Life) -> Matter:
     """It asks a person something."""
-    screen = life.seen.screen
-    asked = " ".join((screen.question if screen else "").split())[:_QUESTION]
-    choices = list(screen.choices) if screen else []
-    text = f"Agent {life.key} waits for an answer: {asked or 'orc-agent peek ' + life.key}"
+    asked = life.question[:_QUESTION]
+    choices = list(life.seen.screen.choices) if life.seen.screen else []
+    text = f"Agent {life.key} waits for an answer: {asked}"
     return _about(life, WAITING, text, asked, question=asked, choices=choices)
 
 
@@ -93,12 +93,12 @@ def _unresponsive(life: Life, now: int) -> Matter:
 
 def _idle(life: Life, settings: Config, now: int) -> list[Matter]:
     still, agent = now - life.since, life.seen.agent
-    if not life.busied and not agent.adopted and agent.role != "pm":
+    if not life.busied and not agent.adopted and agent.role not in _ON_CALL:
         if proc.age_ns(agent.pid_start) < settings.get("recovery.grace_s") * 1e9:
             return []
         text = f"Fresh agent {life.key} has no briefing yet: orc-agent send {life.key} '…'"
         return [_about(life, FRESH, text, f"{agent.pid}/{agent.pid_start}")]
-    if still < settings.get("monitoring.idle_after") * 1e9:
+    if still < settings.get("monitoring.idle_after") * 1e9 or agent.role in _ON_CALL:
         return []
     text = f"Agent {life.key} idle {spoken(still)} - investigate or restart"
     return [_about(life, IDLE, text, idle_duration=still // 10**9)]
