@@ -9,8 +9,9 @@ import pytest
 
 from support_broker import SECOND, Desk
 from tmux_orchestrator.agents.screen import Screen
-from tmux_orchestrator.delivery.acks import Acks, acknowledged_id
+from tmux_orchestrator.delivery.acks import Acks
 from tmux_orchestrator.delivery.outbox import Item
+from tmux_orchestrator.eventlog.ack import acknowledged_id
 
 MINUTE = 60 * SECOND
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.agents import registry, sender
-from tmux_orchestrator.eventlog import event, reader
+from tmux_orchestrator.eventlog import ack, event, reader
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, options, paths
 
@@ -41,18 +41,6 @@ def main(argv: list[str]) -> int:
         found = reader.find(home, wanted) if event.is_id(wanted) else None
         if found is None:
             raise errors.UsageError(f"no event is called {wanted!r}: see orc-read -n 20")
-        acks.append(acknowledgment(found["id"], note, source))
+        acks.append(ack.build(found["id"], note, source))
     print("\n".join(Log(home, durable=settings.get("events.durability") == "disk").append(acks)))
     return errors.OK
-
-
-def acknowledgment(event_id: str, note: str, source: dict[str, object]) -> dict[str, object]:
-    """The event that says that `source` acknowledges the event with this id."""
-    return event.build(
-        f"ACK {event_id}" + (f" - {note}" if note else ""),
-        source,
-        type="ack",
-        tags=["acknowledgment"],
-        context={"event": event_id, "note": note},
-        reply_to=event_id,
-    )

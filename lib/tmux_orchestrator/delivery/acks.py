@@ -1,19 +1,16 @@
 """Messages that somebody must acknowledge: repeated when nobody does, then escalated.
 
-An acknowledgment is an `ack` event, or an event tagged `acknowledgment` whose body begins with `PM ACK: ` and an
-id. One from a target closes that target's copy; one from anybody else closes them all. Pure: times come in
-(wall clock, nanoseconds).
+An acknowledgment (`eventlog.ack`) from a target closes that target's copy; one from anybody else closes them all.
+Pure: times come in (wall clock, nanoseconds).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tmux_orchestrator.delivery.outbox import Item
 
 REPEATS = 3
-_FORM = "PM ACK: "
 
 
 @dataclass(slots=True)
@@ -67,17 +64,3 @@ class Acks:
 
     def _plan(self) -> None:
         self.next_ns = min((one.due_ns for one in self._awaited.values()), default=None)
-
-
-def acknowledged_id(event: dict[str, Any]) -> str | None:
-    """The id (or short id) that an event acknowledges, if it is an acknowledgment."""
-    message = event["message"]
-    content = message["content"]
-    if message["type"] == "ack":
-        found = (content.get("context") or {}).get("event")
-        return found if isinstance(found, str) else None
-    body = content.get("body") or ""
-    tags = (event.get("metadata") or {}).get("tags") or ()
-    if "acknowledgment" not in tags or not body.startswith(_FORM):
-        return None
-    return str(body[len(_FORM) :].split(" ", 1)[0].strip(" ,.;:#-")) or None

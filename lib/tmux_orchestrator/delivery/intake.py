@@ -10,7 +10,7 @@ import os
 
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import routing
-from tmux_orchestrator.delivery.acks import Acks, acknowledged_id
+from tmux_orchestrator.delivery.acks import Acks
 from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Owed
 from tmux_orchestrator.delivery.lane import Lane
@@ -19,6 +19,7 @@ from tmux_orchestrator.delivery.outbox import Item
 from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
 from tmux_orchestrator.delivery.typist import Typist
 from tmux_orchestrator.eventlog import reader
+from tmux_orchestrator.eventlog.ack import acknowledged_id
 from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
 from tmux_orchestrator.eventlog.event import MAX_LINE, RECORDS, check, is_id, short
 from tmux_orchestrator.ground import clock

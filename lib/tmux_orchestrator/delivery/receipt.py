@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import time
 
-from tmux_orchestrator.delivery.acks import acknowledged_id
 from tmux_orchestrator.eventlog import follow, reader
+from tmux_orchestrator.eventlog.ack import acknowledged_id
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import errors, watch
 from tmux_orchestrator.ground.paths import Home
