@@ -11,10 +11,11 @@ from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, errors, options, output, paths, times
-from tmux_orchestrator.watch import recovery
+from tmux_orchestrator.watch import escalation, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 USAGE = """\
@@ -22,19 +23,22 @@ usage: orc-agent list
        orc-agent show|peek|attach|interrupt TARGET
        orc-agent pause|resume|stop|restart|forget TARGET...
        orc-agent send TARGET MESSAGE...
-       orc-agent broadcast [--session SESSION] MESSAGE...
+       orc-agent broadcast [--all|--session SESSION] MESSAGE...
+       orc-agent escalate MESSAGE...
        orc-agent answer TARGET CHOICE
        orc-agent wait TARGET --until STATE
        orc-agent adopt PANE [--name NAME]
        orc-agent rename TARGET NAME
 
 See the agents and steer them. TARGET is a name, session:name, session:window[.pane] or
-%pane. A message of `-`, or none, is read from standard input.
+%pane. A message of `-`, or none, is read from standard input. An agent's broadcast goes to
+the others of its session, anybody else's to all; an escalation to `delivery.escalate_to`.
 
   --name NAME             adopt: what to call it (default its window's name)
   --role ROLE             adopt: what it is for (default its name)
   --group GROUP...        adopt: a group that it belongs to
   --profile PROFILE       adopt: how to type into it (default what knows the program)
+  --all                   broadcast: to everybody, from an agent too
   --session SESSION       broadcast: to the agents of this session only
   --until STATE           wait: idle, waiting (for a person) or gone
   --timeout DURATION      wait: give up after this time, with exit code 124
@@ -49,6 +53,7 @@ examples:
 """
 
 UNTIL = ("idle", "waiting", "gone")
+MESSAGES = ("send", "broadcast", "escalate")
 
 
 def main(argv: list[str]) -> int:
@@ -60,7 +65,7 @@ def main(argv: list[str]) -> int:
         wrong = f"{action!r} is no action{options.near(action, list(ACTIONS))}" if argv else "what to do is missing"
         raise errors.UsageError(f"{wrong}: give {', '.join(ACTIONS)}")
     act, allowed, least, most = known
-    given = options.parse(USAGE, argv[1:], stop_at_word=action in ("send", "broadcast"))
+    given = options.parse(USAGE, argv[1:], stop_at_word=action in MESSAGES)
     _check(action, given, allowed, least, most)
     home = paths.find_home()
     settings = config.load(home)
@@ -203,17 +208,68 @@ def _send(control: Control, given: options.Options) -> int:
 
 
 def _broadcast(control: Control, given: options.Options) -> int:
-    if given.session is None:
+    """An agent speaks to its own team unless it says otherwise: other sessions' work is none of its business."""
+    if given.all and given.session is not None:
+        raise errors.UsageError("--all and --session say two things: give one")
+    own = control.source["session"] if control.source["verified"] else None
+    session = None if given.all else given.session or own
+    if session is None:
         return _publish(control, ["@all"], given.args)
-    targets = [agent.key for agent in control.everybody() if agent.session == given.session]
+    there = [agent for agent in control.everybody() if agent.session == session and not agent.ended]
+    targets = [agent.key for agent in there if (session, agent.name) != (own, control.source["identifier"])]
+    if there and not targets:
+        raise errors.UsageError(f"nobody else is in session {session!r}: --all reaches every session")
     if not targets:
-        near = options.near(given.session, sorted({agent.session for agent in control.registered}))
-        raise errors.UsageError(f"no agent is in a session {given.session!r}{near}: see orc-agent list")
+        near = options.near(session, sorted({agent.session for agent in control.registered}))
+        raise errors.UsageError(f"no agent is in a session {session!r}{near}: see orc-agent list")
     return _publish(control, targets, given.args)
+
+
+def _escalate(control: Control, given: options.Options) -> int:
+    """It is logged first; then whoever escalates hears if nobody is there to read it."""
+    source, wanted = control.source, control.settings.get("delivery.escalate_to")
+    asker = f"{source['session']}:{source['identifier']}"
+    targets = [target for target in wanted if _reaches(control, target, asker)]
+    body = _message(given.args)
+    session = source["session"]
+    team = control.look([agent for agent in control.registered if session in (None, agent.session)])
+    made = escalation.build(body, source, targets or wanted, team, escalation.recent(control.home, session))
+    made["metadata"] |= {} if targets else {"queue": True}
+    _append(control, made)
+    if targets:
+        return errors.OK
+    who = ", ".join(wanted) or "nobody"
+    raise errors.UnavailableError(
+        f"logged, but there is no agent in delivery.escalate_to ({who}): tell a person, or start one, as in"
+        " orc-run orchestrator -- COMMAND"
+    )
+
+
+def _reaches(control: Control, target: str, asker: str) -> bool:
+    """Is somebody there behind a target of the configuration?"""
+    if not escalation.reached(control.everybody(), [target], asker):
+        return False
+    if target.startswith("@"):
+        return True
+    try:
+        return control.find(target).key != asker
+    except errors.OrcError:
+        return False
 
 
 def _publish(control: Control, targets: list[str], words: list[str]) -> int:
     """Append one message to the log, and print its id; the broker types it. Nobody receives their own."""
+    return _append(control, event.build(_message(words), control.source, targets=targets, type="message"))
+
+
+def _append(control: Control, made: dict[str, Any]) -> int:
+    log = Log(control.home, durable=control.settings.get("events.durability") == "disk")
+    print(log.append([made])[0], flush=True)
+    return errors.OK
+
+
+def _message(words: list[str]) -> str:
+    """The words, else standard input."""
     if words and words != ["-"]:
         data = os.fsencode(" ".join(words))
     elif not words and sys.stdin.isatty():
@@ -221,12 +277,12 @@ def _publish(control: Control, targets: list[str], words: list[str]) -> int:
     else:
         data = sys.stdin.buffer.read(event.MAX_LINE + 1).removesuffix(b"\n")
     try:
-        body = data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise errors.DataError("the message is not UTF-8: convert it, with iconv for example") from None
-    log = Log(control.home, durable=control.settings.get("events.durability") == "disk")
-    print(log.append([event.build(body, control.source, targets=targets, type="message")])[0])
-    return errors.OK
+    if not text.strip():
+        raise errors.DataError("the message is empty: give it a body")
+    return text
 
 
 Action = tuple["Callable[[Control, options.Options], int]", str, int, int]
@@ -238,7 +294,8 @@ ACTIONS: dict[str, Action] = {
     "peek": (_peek, "lines", 1, 1),
     "attach": (_attach, "", 1, 1),
     "send": (_send, "", 1, 1 << 20),
-    "broadcast": (_broadcast, "session", 0, 1 << 20),
+    "broadcast": (_broadcast, "all session", 0, 1 << 20),
+    "escalate": (_escalate, "", 0, 1 << 20),
     "interrupt": (_interrupt, "", 1, 1),
     "answer": (_answer, "", 2, 2),
     "wait": (_wait, "until timeout", 1, 1),
