@@ -26,6 +26,7 @@ FLOORS = {
     "coordination": 3,
     "insight": 4,
     "cluster": 4,
+    "core": 4,  # import paths of what is below
     "commands": 5,
     "run": 5,
     "bundle": 5,

@@ -85,10 +85,10 @@ def sync_dir(path: str) -> None:
         os.close(fd)
 
 
-def replace(path: str, data: bytes, sync: bool = True) -> None:
+def replace(path: str, data: bytes, sync: bool = True, mode: int = 0o600) -> None:
     """Put `data` in place of the file, as a whole or not at all. Raises SystemFailure.
 
-    `sync=False` is for what can be rebuilt: it survives kill -9, not a power cut.
+    `sync=False` is for what can be rebuilt: it survives kill -9, not a power cut. `mode` 0700 is for a program.
     """
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,6 +99,8 @@ def replace(path: str, data: bytes, sync: bool = True) -> None:
             make_dir(os.path.dirname(path))
             fd = os.open(temporary, flags, 0o600)
         try:
+            if mode != 0o600:
+                os.fchmod(fd, mode)
             write_all(fd, data)
             if sync:
                 os.fsync(fd)
