@@ -10,7 +10,7 @@ _orc() {
     orc-broker) options='--help --once --standby --version' ;;
     orc-component) verbs='clear-queues logs near restart start status stop' options='--dry-run --follow --help --version --yes' ;;
     orc-config) verbs='check get init show' options='--help --json --version' ;;
-    orc-doctor) options='--fix --help --json --version' ;;
+    orc-doctor) options='--fix --help --json --pm --version' ;;
     orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
     orc-monitor) verbs='restart start status stop' options='--help --json --once --version' ;;
     orc-publish) options='--at --category --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;

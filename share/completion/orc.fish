@@ -34,6 +34,7 @@ complete -c orc-config -l help
 complete -c orc-config -l version
 complete -c orc-doctor -l fix
 complete -c orc-doctor -l json
+complete -c orc-doctor -l pm
 complete -c orc-doctor -l help
 complete -c orc-doctor -l version
 complete -c orc-log -n __fish_use_subcommand -xa 'check path rotate'

@@ -129,6 +129,130 @@ stage() { orc-read --type delivery --filter "$2" -o message.content.context.even
   expect 0 orc-agent wait dev --until idle --timeout 10s
 }
 
+# python_pane: the same as in_pane, for a script on standard input, and python3 is the project's interpreter
+python_pane() {
+  PATH="$tree/.venv/bin:$PATH" in_pane "$(cat)"
+}
+
+@test "a project manager asks with Python, and acknowledges" {
+  team
+  "$tree/.venv/bin/python" -I - <<'END'
+from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import Log, daemon_source
+from tmux_orchestrator.ground import paths
+made = event.build("backend-dev:qa died", daemon_source("monitor"), type="alert", priority="critical",
+                   groups=["management"], context={"agent": "backend-dev:qa", "issue_type": "dead"})
+Log(paths.find_home()).append([made])
+END
+  python_pane <<'END'
+# Check daemon notifications (last 30 minutes)
+python3 -c "
+from tmux_orchestrator.core.communication.pm_pubsub_integration import PMPubsubIntegration
+pm = PMPubsubIntegration('$(tmux display-message -p \"#S:#I\")')
+notifications = pm.get_daemon_notifications(30)
+for n in notifications: print(f'[{n[\"priority\"]}] {n[\"raw_message\"]}')
+" || exit
+cat >watch.py <<'PYTHON'
+import subprocess
+from tmux_orchestrator.core.communication.pm_pubsub_integration import PMPubsubIntegration
+
+# Initialize for current PM session
+pm_session = subprocess.check_output(["tmux", "display-message", "-p", "#S:#I"]).decode().strip()
+pm_pubsub = PMPubsubIntegration(pm_session)
+
+# Check for daemon notifications
+notifications = pm_pubsub.get_daemon_notifications(since_minutes=30)
+for notification in notifications:
+    print(f"Priority: {notification['priority']}")
+    print(f"Type: {notification['type']}")
+    print(f"Message: {notification['raw_message']}")
+
+    # Acknowledge if action taken
+    if notification['type'] == 'failure':
+        pm_pubsub.acknowledge_notification(
+            notification['id'],
+            "Investigated and restarted affected agent"
+        )
+PYTHON
+python3 watch.py || exit
+# Create monitoring script
+python3 -c "
+from tmux_orchestrator.core.communication.pm_pubsub_integration import create_pm_monitoring_script
+script_path = create_pm_monitoring_script()
+print(f'Monitoring script created: {script_path}')
+"
+END
+  equals "$(cat code)" 0
+  equals "$(cat said)" "[critical] 🚨 CRITICAL backend-dev:qa died
+Priority: critical
+Type: failure
+Message: 🚨 CRITICAL backend-dev:qa died
+Monitoring script created: $tree/logs/run/pm_daemon_monitor.sh"
+  equals "$(orc-read --type ack -o source.session,message.content.context.note)" \
+    $'backend-dev\tInvestigated and restarted affected agent'
+}
+
+@test "a project manager looks whether the messages flow, and asks Python how they are" {
+  team
+  ./orchestrator_manager.sh start broker >/dev/null
+  python_pane <<'END'
+tmux-orc publish --group management --tag test "PM connectivity test" >/dev/null
+tmux-orc read --session $(tmux display-message -p "#S:#I") --filter "test" --tail 1 | jq -r .message.content.body
+tmux-orc publish --group management --tag status-request \
+  "PM requesting daemon status update" >/dev/null
+cat >health.py <<'PYTHON'
+# Test integration directly
+from tmux_orchestrator.core.communication.pm_pubsub_integration import PMPubsubIntegration
+pm = PMPubsubIntegration()
+
+# Check basic functionality
+health = pm.monitor_pubsub_health()
+print(f"Pubsub health: {health}")
+
+# Test message retrieval
+messages = pm.get_management_broadcasts("high")
+print(f"High priority messages: {len(messages)}")
+print(pm.session)
+PYTHON
+python3 health.py
+END
+  equals "$(cat code)" 0
+  contains "$(cat said)" "'broker_running': True, 'monitor_running': False"
+  equals "$(grep -v '^Pubsub health' said | paste -sd,)" "PM connectivity test,High priority messages: 0,backend-dev:0"
+  eventually prompted pm "PM requesting daemon status update"
+}
+
+@test "a project manager watches for alerts, and escalates" {
+  team
+  orc-run orchestrator --session orchestrator --profile demo -- "$tree/.venv/bin/python" "$tree/share/demo/agent.py" --log orchestrator.log >/dev/null
+  orc-agent wait orchestrator --until idle --timeout 10s
+  ./orchestrator_manager.sh start broker >/dev/null
+  orc-publish -t backend-dev:0 -p critical "the disk is full" >/dev/null
+  python_pane <<'END'
+    # Check every 5 minutes for high-priority messages
+    ALERTS=$(tmux-orc read --session $(tmux display-message -p "#S:#I") \
+             --filter "CRITICAL\\|HIGH PRIORITY" --tail 1 --json | \
+             jq -r '.stored_messages | length')
+
+    if [ "$ALERTS" -gt 0 ]; then
+      echo "🚨 New daemon alerts detected - checking..."
+      tmux-orc read --session $(tmux display-message -p "#S:#I") \
+        --filter "CRITICAL\\|HIGH PRIORITY" --tail 3 | jq -r .message.content.body
+    fi
+# Escalate to orchestrator through orchestrator session (window 0)
+tmux-orc agent send orchestrator:0 "
+ESCALATION: Daemon Coordination Issue
+- Issue: Multiple agent failures detected by daemon
+- Actions Taken: Restarted 2 agents, 1 still unresponsive
+- Recommendation: Review system resources and agent configs
+- Need: Orchestrator guidance on scaling approach
+" >/dev/null
+END
+  equals "$(cat code)" 0
+  equals "$(cat said)" $'🚨 New daemon alerts detected - checking...\nthe disk is full'
+  eventually prompted orchestrator "- Need: Orchestrator guidance on scaling approach"
+}
+
 @test "the system is asked how it is" {
   team
   ./orchestrator_manager.sh start >/dev/null

@@ -202,3 +202,31 @@ TEAM STATUS UPDATE (with daemon insights):
   as_pm 1 'orc-agent answer web:dev 1'
   contains "$stderr" "nothing was typed"
 }
+
+@test "orc-doctor --pm: each thing to do says how, and then it is ready" {
+  expect 1 orc-doctor --pm=web
+  contains "$output" "to do: the broker does not run → "
+  contains "$output" "to do: no project manager is registered in session web → orc-run pm --session web -- COMMAND"
+  contains "$output" "to do: escalations go to @orchestrator, where no agent is"
+  manager web
+  demo orchestrator main
+  "$ROOT/orchestrator_manager.sh" start broker monitor >/dev/null
+  [ ! -x "$ROOT/bin/orc-heartbeat" ] || as_pm 0 orc-heartbeat
+  before=$(orc-agent peek web:pm)
+  # shellcheck disable=SC2016 # the pane's shell expands it
+  as_pm 1 'orc-doctor --pm'
+  equals "$(grep -v '^ok: ' <<<"$output" | sed 's/ has not run .*//')" \
+    "to do: the monitoring script $ORC_HOME/logs/run/pm_daemon_monitor.sh"$'\n'"1 thing to do"
+  contains "$output" "ok: the session is web (web:pm)"
+  contains "$output" "ok: the group management reaches web:pm"
+  contains "$output" "ok: an acknowledgment carries the session web"
+  # shellcheck disable=SC2016 # the pane's shell expands it
+  as_pm 0 "$ORC_HOME"'/logs/run/pm_daemon_monitor.sh $(tmux display-message -p "#S:#I")'
+  as_pm 0 'orc-doctor --pm --json'
+  equals "$(jq -c '[.ok, .session, ([.steps[].ok] | unique)]' <<<"$output")" '[true,"web:pm",[true]]'
+  equals "$(orc-agent peek web:pm)" "$before"
+  echo 'groups: {management: ["@lead"]}' >"$ORC_HOME/orchestrator_config.yaml"
+  as_pm 1 'orc-doctor --pm'
+  contains "$output" 'to do: the group management does not reach web:pm → add "@pm" to groups.management in '
+  expect 64 orc-doctor --pm --fix
+}

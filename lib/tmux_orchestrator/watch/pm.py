@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from tmux_orchestrator.agents import managers, places, registry, sender
@@ -115,12 +116,13 @@ class PMPubsubIntegration:
             follower.close()
         return _records(found, notifications.acknowledged(self.home, clock.now_ns() - DAY_NS)), follower.place
 
-    @property
+    @cached_property
     def cursor(self) -> str:
-        """The file that remembers what the script has printed for this session."""
+        """The file that remembers what the script has printed: the same however its project manager is called."""
         from urllib.parse import quote
 
-        name = quote(self.session or "", safe="")
+        mine = self._scope().mine
+        name = quote(mine[0].key if len(mine) == 1 else self.session or "", safe="")
         if len(name) > _NAME:
             import hashlib
 
@@ -235,7 +237,13 @@ def create_pm_monitoring_script() -> str:
 # the pane it runs in. Made by create_pm_monitoring_script: what is changed here is lost when it is made again.
 ORC_HOME={shlex.quote(home.root)}
 export ORC_HOME
-if [ -x {heartbeat} ]; then
+# Only who gives signs of life already gives one more: whoever gave one alone every ten minutes would soon be missed.
+gives_signs() {{
+  {heartbeat} --status -o session,name,last_heartbeat 2>/dev/null </dev/null | awk -F '\\t' '
+    $1 == ENVIRON["ORC_SESSION"] && $2 == ENVIRON["ORC_AGENT"] && $3 != "-" {{ found = 1 }}
+    END {{ exit !found }}'
+}}
+if [ -x {heartbeat} ] && gives_signs; then
   said=$({heartbeat} 2>/dev/null </dev/null) || said=
   case $said in '' | ack) ;; *) printf '%s\\n' "$said" ;; esac
 fi
