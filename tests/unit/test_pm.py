@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,18 @@ from hypothesis import strategies as st
 
 from support_orc import System
 from support_tmux import wait_until
-from tmux_orchestrator.agents import managers, profiles
+from tmux_orchestrator.agents import managers, profiles, registry, roster
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.core.communication.pm_pubsub_integration import PMPubsubIntegration, create_pm_monitoring_script
 from tmux_orchestrator.eventlog import event, reader
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
-from tmux_orchestrator.ground import config, files
+from tmux_orchestrator.ground import config, files, output
 from tmux_orchestrator.ground.errors import TryLater, UsageError
 from tmux_orchestrator.ground.paths import CODE, Home
+from tmux_orchestrator.insight import doctor_pm
+from tmux_orchestrator.insight.findings import Case
 from tmux_orchestrator.watch import escalation, notifications, pm, questions
 from tmux_orchestrator.watch.notifications import Scope
 
@@ -138,6 +142,14 @@ def test_a_notification_has_a_kind(given: dict[str, Any], expected: str) -> None
     assert notifications.kind(told(**given)) == expected
 
 
+def test_kinds_fields_and_figures_are_told(home: Home) -> None:
+    text = Path(CODE, "docs/pm.md").read_text()
+    words = {issue for issues in notifications.ISSUES.values() for issue in issues} | set(notifications.ISSUES)
+    words |= set(notifications.EVENTS) | set(notifications.EVENTS.values()) | set(notifications.CATEGORIES)
+    words |= set(notifications.record(told(), False)) | set(PMPubsubIntegration("web").monitor_pubsub_health())
+    assert {word for word in words if f"`{word}`" not in text} == set()
+
+
 # the interface over a log
 
 
@@ -187,6 +199,14 @@ def _query(**given: Any) -> reader.Query:
     for name, value in given.items():
         setattr(query, name, value)
     return query
+
+
+def test_an_acknowledgment_from_outside_its_tree_is_the_managers_by_its_own_word(home: Home) -> None:
+    roster.register(home, agent("lead", role="pm", pane="%1"))
+    stored = publish(home, "one", **MANAGEMENT)
+    assert PMPubsubIntegration("web:0").acknowledge_notification(stored)
+    (one,) = [one for _, one in reader.last(home, _query(types=["ack"]), 1)]
+    assert [one["source"][name] for name in ("identifier", "session", "verified")] == ["lead", "web", False]
 
 
 @pytest.mark.parametrize("wanted", ["", "x", "no-such-event", "../../etc", "\0", "ab\ncd" * 10, None, 7])
@@ -316,21 +336,16 @@ def test_where_choices_have_no_number_the_profiles_words_stand_in() -> None:
 def test_a_question_can_always_be_stored_and_offers_nothing_but_answers(
     question: str, choices: list[str], session: str
 ) -> None:
-    waiting, known = agent("dev", session), profiles.load({})["claude"].answers
+    waiting, known = agent("dev", session, pane="%7"), profiles.load({})["claude"].answers
     made = questions.build(waiting, questions.Asked(groups=["management"]), question, choices, known, ANN)
     event.check(made)
+    target = waiting.key if waiting.key.isprintable() else "%7"
     for command in made["message"]["content"]["context"]["answers"]:
-        words = subprocess_words(command)
-        assert words[:3] == ["orc-agent", "answer", waiting.key] and words[3] in known
+        words = shlex.split(command)
+        assert words[:3] == ["orc-agent", "answer", target] and words[3] in known
     lines = made["message"]["content"]["body"].split("\n")
-    assert all(line.isprintable() or "\u200d" in line or "\xa0" in line or " " in line for line in lines)
-    assert len(made["message"]["content"]["body"]) < 4000
-
-
-def subprocess_words(command: str) -> list[str]:
-    import shlex
-
-    return shlex.split(command)
+    assert all(output.clean(line) == line for line in lines)
+    assert len(lines) <= 11 and len("".join(lines)) < 4000
 
 
 # escalation
@@ -373,6 +388,53 @@ def test_an_escalation_says_who_asks_and_how_the_team_is(home: Home) -> None:
 def test_whom_a_target_reaches(targets: list[str], expected: list[str]) -> None:
     agents = [agent("pm"), agent("lead"), agent("old", ended="stopped")]
     assert escalation.reached(agents, targets, "web:pm") == expected
+
+
+# the checklist
+
+
+def walked(home: Home, session: str = "web") -> dict[str, doctor_pm.Step]:
+    return {step.check: step for step in doctor_pm.Walk(Case(home), session).steps()}
+
+
+def test_a_manager_that_died_has_to_come_back(home: Home) -> None:
+    roster.register(home, agent("pm", pid=1, pid_start=1, paused=True))
+    found = walked(home)
+    assert not found["manager"].ok and found["manager"].mend == "orc-agent restart web:pm"
+    assert found["group"].ok and not found["paused"].ok and found["paused"].mend == "orc-agent resume web:pm"
+
+
+def test_two_managers_of_one_session_are_one_too_many_unless_it_is_said_which(home: Home) -> None:
+    roster.register(home, agent("pm"))
+    roster.register(home, agent("lead", role="pm"))
+    assert "web:pm, web:lead are project managers of one session" in walked(home)["manager"].text
+    assert walked(home, "web:lead")["manager"].text.startswith("web:lead is registered")
+
+
+def test_a_damaged_registry_hides_no_other_step(home: Home) -> None:
+    files.make_dir(home.registry)
+    Path(registry.path(home)).write_text("{")
+    found = walked(home)
+    assert set(found) >= {"session", "broker", "monitor", "manager", "flow", "escalation", "script", "speed"}
+    assert not found["flow"].ok and "damaged" in found["flow"].text
+
+
+def test_messages_that_come_too_late_are_told(home: Home) -> None:
+    assert walked(home)["speed"].ok
+    for number, took in enumerate((40.0, 4000.0)):
+        context = {"event": f"{number}" * 26, "target": "web:pm", "outcome": "typed", "priority": "normal"}
+        publish(home, "typed", type="delivery", context=context | {"latency_ms": took})
+        assert walked(home)["speed"].ok == (took < 100)
+    assert walked(home)["speed"].text == "slower than the target in 5 of 100: normal 4000 ms (target 100 ms)"
+
+
+def test_a_script_whose_loop_has_ended_is_told(home: Home) -> None:
+    assert not walked(home)["script"].ok
+    assert pm.check(["web"]) == 0
+    assert walked(home)["script"].ok
+    long_ago = time.time() - 3600
+    os.utime(PMPubsubIntegration("web").cursor, (long_ago, long_ago))
+    assert "ran 1h ago" in walked(home)["script"].text and not walked(home)["script"].ok
 
 
 # answering a real dialog

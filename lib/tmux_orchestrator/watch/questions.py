@@ -68,7 +68,7 @@ def commands(waiting: Agent, choices: Sequence[str], known: Iterable[str]) -> li
     `choices` are the dialog's labels, `known` the answers of the agent's profile. Where the labels are not numbered
     ("1. Yes"), the words that the profile knows stand in.
     """
-    words, target = set(known), shlex.quote(waiting.key)
+    words, target = set(known), shlex.quote(_target(waiting))
     numbered = [(label.partition(".")[0], label) for label in choices[:_MOST]]
     offered = [(number, _cut(label, _LABEL)) for number, label in numbered if number.isdigit() and number in words]
     if not offered:
@@ -78,14 +78,19 @@ def commands(waiting: Agent, choices: Sequence[str], known: Iterable[str]) -> li
 
 def message(waiting: Agent, question: str, choices: Sequence[str], known: Iterable[str]) -> str:
     """What whoever is asked gets to read: the question, and the very command for each answer."""
-    target = shlex.quote(waiting.key)
-    lines = [f"Agent {waiting.key} waits for an answer: {_cut(question, _QUESTION) or 'a dialog is open'}"]
+    target = shlex.quote(_target(waiting))
+    lines = [f"Agent {clean(waiting.key)} waits for an answer: {_cut(question, _QUESTION) or 'a dialog is open'}"]
     offered = commands(waiting, choices, known)
     lines += [f"- {command}" + (f"    ({label})" if label else "") for command, label in offered]
     if not offered:
         lines.append(f"- orc-agent attach {target}    (its profile knows no answer)")
     lines.append(f"- to see it first: orc-agent peek {target}")
     return "\n".join(lines)
+
+
+def _target(waiting: Agent) -> str:
+    """How the agent is called on a command line; by its pane where its session's name could not be copied."""
+    return waiting.key if waiting.key.isprintable() or not waiting.pane else waiting.pane
 
 
 def _cut(text: str, size: int) -> str:
