@@ -29,7 +29,7 @@ from tmux_orchestrator.ground.errors import TryLater, UsageError
 from tmux_orchestrator.ground.paths import CODE, Home
 from tmux_orchestrator.insight import doctor_pm
 from tmux_orchestrator.insight.findings import Case
-from tmux_orchestrator.watch import escalation, notifications, pm, questions
+from tmux_orchestrator.watch import escalation, notices, notifications, pm, questions
 from tmux_orchestrator.watch.notifications import Scope
 
 ANN = {"type": "human", "identifier": "ann", "session": None, "host": "h", "verified": False}
@@ -101,6 +101,10 @@ MANAGEMENT: dict[str, Any] = {"groups": ["management"]}
         ({"type": "recovery", "context": {"agent": "web:dev", "action": "failed"}}, True, False),
         ({"type": "recovery", "context": {"agent": "web:dev", "action": "respawned"}}, False, False),
         (MANAGEMENT | {"context": {"agent": 7, "agents": "x", "session": ["y"]}}, True, True),  # nobody's session
+        (MANAGEMENT | {"context": {"issue_type": "dead", "subjects": ["web:dev", "web:qa"]}}, True, False),
+        (MANAGEMENT | {"context": {"issue_type": "team_idle", "subjects": ["api"]}}, False, True),
+        (MANAGEMENT | {"context": {"issue_type": "component", "subjects": ["broker"]}}, True, True),
+        (MANAGEMENT | {"context": {"issue_type": "status", "agents": 3}}, True, True),
         (MANAGEMENT | {"source": ANN}, False, False),
     ],
 )
@@ -148,6 +152,11 @@ def test_kinds_fields_and_figures_are_told(home: Home) -> None:
     words |= set(notifications.EVENTS) | set(notifications.EVENTS.values()) | set(notifications.CATEGORIES)
     words |= set(notifications.record(told(), False)) | set(PMPubsubIntegration("web").monitor_pubsub_health())
     assert {word for word in words if f"`{word}`" not in text} == set()
+
+
+def test_all_that_the_monitor_tells_of_has_a_kind() -> None:
+    known = {notifications.kind(told(context={"issue_type": issue}, category="x")) for issue in notices.KINDS}
+    assert known == {"failure", "health", "limit", "question"}
 
 
 # the interface over a log

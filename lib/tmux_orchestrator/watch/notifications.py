@@ -13,28 +13,18 @@ from tmux_orchestrator.agents import inbox, managers
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.eventlog import ack, event, reader
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.watch.matters import TEAM_IDLE
 
 GROUP = "management"
 
 # A notification's type, by what stands in its context as issue_type; then by the event's type; then by its category.
 # What none of these knows keeps the type of its event.
 ISSUES = {
-    "failure": (
-        "dead",
-        "died",
-        "crash",
-        "crashed",
-        "failed",
-        "failure",
-        "agent_crash",
-        "pm_crash",
-        "pm_failed",
-        "emergency",
-    ),
-    "recovery": ("recovery", "recovered", "recovery_needed", "respawned", "restarted"),
-    "question": ("waiting", "question", "permission"),
-    "limit": ("limited", "limit", "credit_exhausted", "rate_limit"),
-    "health": ("idle", "team_idle", "unresponsive", "missed_heartbeat", "fresh", "healthy"),
+    "failure": ("dead", "pm_dead", "crash", "failure", "component", "emergency"),
+    "recovery": ("recovery", "recovered", "recovery_needed"),
+    "question": ("waiting", "question"),
+    "limit": ("limited", "credit_exhausted"),
+    "health": ("idle", TEAM_IDLE, "fresh", "unresponsive", "silent", "status", "monitor_back", "strategy"),
     "escalation": ("escalation",),
 }
 EVENTS = {"recovery": "recovery", "escalation": "escalation", "credit_exhausted": "limit", "violation": "violation"}
@@ -147,9 +137,14 @@ def _is_news(one: dict[str, Any]) -> bool:
 
 
 def _sessions(context: Mapping[str, Any]) -> set[str]:
-    """The sessions that an event is about."""
-    agents = context.get("agents")
-    named = [context.get("agent"), *(agents if isinstance(agents, list) else [])]
+    """The sessions that an event is about: it names agents, or sessions, one or several."""
+    named = [context.get("agent"), *_list(context.get("agents")), *_list(context.get("subjects"))]
     found = {name.rpartition(":")[0] for name in named if isinstance(name, str) and ":" in name}
-    session = context.get("session")
-    return found | {session} if isinstance(session, str) and session else found
+    own = [context.get("session")]
+    if context.get("issue_type") == TEAM_IDLE:
+        own += _list(context.get("subjects"))
+    return found | {session for session in own if isinstance(session, str) and session}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
