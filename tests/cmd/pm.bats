@@ -191,6 +191,21 @@ TEAM STATUS UPDATE (with daemon insights):
   one_line "$stderr"
 }
 
+@test "the script gives one more heartbeat for who gives them, and none for who does not" {
+  [ -x "$ROOT/bin/orc-heartbeat" ] || skip "this installation has no orc-heartbeat"
+  accepted() { [ "$(orc-heartbeat --counters -o counter,count | awk '$1 == "accepted" { print $2 }')" = "$1" ]; }
+  manager web
+  "$ROOT/orchestrator_manager.sh" start monitor >/dev/null
+  script=$("$python" -I -c "from $module import create_pm_monitoring_script as create; print(create())")
+  as_pm 0 "$script"
+  as_pm 0 orc-heartbeat
+  eventually orc-heartbeat --status
+  eventually accepted 1
+  as_pm 0 "$script"
+  equals "$output" ""
+  eventually accepted 2
+}
+
 @test "a worker's dialog is answered by its manager, and not when it has changed" {
   manager web
   demo dev web
@@ -211,7 +226,10 @@ TEAM STATUS UPDATE (with daemon insights):
   manager web
   demo orchestrator main
   "$ROOT/orchestrator_manager.sh" start broker monitor >/dev/null
-  [ ! -x "$ROOT/bin/orc-heartbeat" ] || as_pm 0 orc-heartbeat
+  if [ -x "$ROOT/bin/orc-heartbeat" ]; then
+    as_pm 0 orc-heartbeat
+    eventually orc-heartbeat --status
+  fi
   before=$(orc-agent peek web:pm)
   # shellcheck disable=SC2016 # the pane's shell expands it
   as_pm 1 'orc-doctor --pm'
