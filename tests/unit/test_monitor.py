@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -206,7 +207,11 @@ def test_a_question_reaches_the_project_manager_once(system: System) -> None:
     assert asked["message"]["priority"] == "high" and "Run this command?" in asked["message"]["content"]["body"]
     listed = json.loads(system.run("orc-agent", "show", "dev", "-o", "jsonl"))
     assert listed["state"] == "waiting" and listed["since"] is not None
-    system.run("orc-agent", "answer", "dev", "no")
+    assert asked["to"]["targets"] == ["team:pm"]
+    system.run("orc-agent", "answer", "dev", "no", "--asked", "00000000", code=1)
+    assert json.loads(system.run("orc-agent", "show", "dev", "-o", "jsonl"))["state"] == "waiting", "another's answer"
+    answers = asked["message"]["content"]["context"]["answers"]
+    system.run(*shlex.split(answers[-1]))
     system.run("orc-agent", "wait", "dev", "--until", "idle", "--timeout", "20s")
     assert len(said(system, "waiting")) == 1 and len([b for b in pm.bodies() if "rm -rf build" in b]) == 1
 

@@ -20,6 +20,7 @@ from support_tmux import wait_until
 from tmux_orchestrator.agents import managers, profiles, registry, roster
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.agents.screen import Screen, question_id
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.core.communication.pm_pubsub_integration import PMPubsubIntegration, create_pm_monitoring_script
 from tmux_orchestrator.eventlog import event, reader
@@ -29,7 +30,8 @@ from tmux_orchestrator.ground.errors import TryLater, UsageError
 from tmux_orchestrator.ground.paths import CODE, Home
 from tmux_orchestrator.insight import doctor_pm
 from tmux_orchestrator.insight.findings import Case
-from tmux_orchestrator.watch import escalation, notices, notifications, pm, questions
+from tmux_orchestrator.watch import escalation, matters, notices, notifications, pm, questions
+from tmux_orchestrator.watch.lives import Life
 from tmux_orchestrator.watch.notifications import Scope
 
 ANN = {"type": "human", "identifier": "ann", "session": None, "host": "h", "verified": False}
@@ -346,13 +348,17 @@ def test_a_question_can_always_be_stored_and_offers_nothing_but_answers(
     question: str, choices: list[str], session: str
 ) -> None:
     waiting, known = agent("dev", session, pane="%7"), profiles.load({})["claude"].answers
-    made = questions.build(waiting, questions.Asked(groups=["management"]), question, choices, known, ANN)
+    shown = Screen("waiting", question=question, choices=choices)
+    life = Life(Seen(waiting, "waiting", "screen", screen=shown), "waiting", 0, 0, 0, question=question)
+    matter = questions.address(matters.question(life), life, questions.Asked(targets=["web:pm"]), known)
+    made = event.build(matter.text, ANN, targets=list(matter.targets), context=matter.context)
     event.check(made)
     target = waiting.key if waiting.key.isprintable() else "%7"
-    for command in made["message"]["content"]["context"]["answers"]:
+    for command in matter.context["answers"]:
         words = shlex.split(command)
         assert words[:3] == ["orc-agent", "answer", target] and words[3] in known
-    lines = made["message"]["content"]["body"].split("\n")
+        assert words[4:] == (["--asked", question_id(question)] if question.split() else [])
+    lines = matter.text.split("\n")
     assert all(output.clean(line) == line for line in lines)
     assert len(lines) <= 11 and len("".join(lines)) < 4000
 

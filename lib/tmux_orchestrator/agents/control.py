@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from tmux_orchestrator.agents import adoption, launch, places, registry, roster, runner, sender, since, state
+from tmux_orchestrator.agents import adoption, launch, places, registry, roster, runner, screen, sender, since, state
 from tmux_orchestrator.agents import profiles as known
 from tmux_orchestrator.agents.profiles import Profile
 from tmux_orchestrator.agents.registry import Agent
@@ -150,11 +150,14 @@ class Control:
         seen = self.see(target)
         self.press(seen, self.profile(seen.agent).interrupt)
 
-    def answer(self, target: str, choice: str) -> bool:
-        """Answer the dialog on the agent's screen; False when there is none. Raises UsageError for the choice."""
+    def answer(self, target: str, choice: str, asked: str = "") -> bool:
+        """Answer the dialog on the agent's screen; False when there is none, or another than the one that was `asked`
+        (its `screen.question_id`). Raises UsageError for the choice."""
         seen = self.see(target)
         keys = self.profile(seen.agent).answer_keys(choice)
         if seen.state != "waiting" or seen.screen is None:
+            return False
+        if asked and asked != screen.question_id(seen.screen.question):
             return False
         offered = seen.screen.choices
         if choice.isdigit() and offered and not any(label.startswith(f"{choice}.") for label in offered):

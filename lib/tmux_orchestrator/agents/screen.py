@@ -12,6 +12,7 @@ Pure functions; nothing is kept.
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass, field
 
 from tmux_orchestrator.agents.profiles import Composer, Profile
@@ -43,6 +44,12 @@ class Screen:
     choices: list[str] = field(default_factory=list)
     limited_until: str | None = None
     text: list[str] = field(default_factory=list)
+
+
+def question_id(question: str) -> str:
+    """A short name of a question, by which an answer can say which one it is for; "" where nothing is asked."""
+    squeezed = "".join(question.split())
+    return f"{zlib.crc32(squeezed.encode('utf-8', 'replace')):08x}" if squeezed else ""
 
 
 def classify(profile: Profile, lines: list[str], cursor: tuple[int, int] | None = None) -> Screen:

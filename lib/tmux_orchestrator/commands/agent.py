@@ -25,7 +25,7 @@ usage: orc-agent list
        orc-agent send TARGET MESSAGE...
        orc-agent broadcast [--all|--session SESSION] MESSAGE...
        orc-agent escalate MESSAGE...
-       orc-agent answer TARGET CHOICE
+       orc-agent answer TARGET CHOICE [--asked ID]
        orc-agent wait TARGET --until STATE
        orc-agent adopt PANE [--name NAME]
        orc-agent rename TARGET NAME
@@ -40,6 +40,7 @@ the others of its session, anybody else's to all; an escalation to `delivery.esc
   --profile PROFILE       adopt: how to type into it (default what knows the program)
   --all                   broadcast: to everybody, from an agent too
   --session SESSION       broadcast: to the agents of this session only
+  --asked ID              answer: this question only, by the id that the question came with
   --until STATE           wait: idle, waiting (for a person) or gone
   --timeout DURATION      wait: give up after this time, with exit code 124
   --force                 restart: end it first if it runs
@@ -136,9 +137,10 @@ def _interrupt(control: Control, given: options.Options) -> int:
 
 def _answer(control: Control, given: options.Options) -> int:
     target, choice = given.args
-    if control.answer(target, choice):
+    if control.answer(target, choice, given.asked or ""):
         return errors.OK
-    print(f"orc-agent: no dialog is on the screen of {target}: nothing was typed", file=sys.stderr)
+    what = "another dialog or none" if given.asked else "no dialog"
+    print(f"orc-agent: {what} is on the screen of {target}: nothing was typed", file=sys.stderr)
     return errors.NO
 
 
@@ -297,7 +299,7 @@ ACTIONS: dict[str, Action] = {
     "broadcast": (_broadcast, "all session", 0, 1 << 20),
     "escalate": (_escalate, "", 0, 1 << 20),
     "interrupt": (_interrupt, "", 1, 1),
-    "answer": (_answer, "", 2, 2),
+    "answer": (_answer, "asked", 2, 2),
     "wait": (_wait, "until timeout", 1, 1),
     "pause": (_pause, "", 1, 1 << 20),
     "resume": (_resume, "", 1, 1 << 20),

@@ -74,9 +74,7 @@ def death(life: Life) -> Matter:
 def question(life: Life) -> Matter:
     """It asks a person something."""
     asked = life.question[:_QUESTION]
-    choices = list(life.seen.screen.choices) if life.seen.screen else []
-    text = f"Agent {life.key} waits for an answer: {asked}"
-    return _about(life, WAITING, text, asked, question=asked, choices=choices)
+    return _about(life, WAITING, f"Agent {life.key} waits for an answer: {asked}", asked)
 
 
 def _limit(life: Life) -> Matter:

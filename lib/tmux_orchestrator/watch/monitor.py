@@ -25,7 +25,7 @@ from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, matters, recovery, rollout
+from tmux_orchestrator.watch import health, matters, questions, recovery, rollout
 from tmux_orchestrator.watch.lives import ENDED, Lives
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
@@ -262,7 +262,16 @@ class Monitor:
         deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
         self._back -= {one.subject for one in deaths if one.subject not in mended}
         found = [one for one in found if one not in deaths or one.subject not in mended]
+        found = [self._asked(one) if one.kind == matters.WAITING else one for one in found]
         return found + self._findings + self.health.components(self.live.config)
+
+    def _asked(self, matter: Matter) -> Matter:
+        """A question goes to who can answer it."""
+        settings, life = self.live.config, self.lives.of[matter.subject]
+        agent, away = life.seen.agent, {one.key for one in self.lives.of.values() if one.state == "waiting"}
+        above = settings.get("delivery.escalate_to")
+        to = questions.route(self.control.registered, agent, above, settings.groups, away)
+        return questions.address(matter, life, to, self.control.profile(agent).answers)
 
     def _publish(self, events: list[dict[str, Any]]) -> None:
         if events:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from tmux_orchestrator.agents import managers
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.agents.screen import question_id
 from tmux_orchestrator.ground.output import clean
 from tmux_orchestrator.watch.escalation import reached
+from tmux_orchestrator.watch.lives import Life
+from tmux_orchestrator.watch.matters import Matter
 
 GROUP = "management"
-ISSUE = "waiting"
 _QUESTION = 500  # characters of the question that are told
 _LABEL = 120  # and of one choice
 _MOST = 9  # choices: a dialog's are answered by one digit
@@ -62,25 +62,26 @@ def route(
     return Asked(to_person=True)
 
 
-def commands(waiting: Agent, choices: Sequence[str], known: Iterable[str]) -> list[tuple[str, str]]:
+def commands(waiting: Agent, choices: Sequence[str], known: Iterable[str], asked: str = "") -> list[tuple[str, str]]:
     """(command, what it chooses) for each choice that `orc-agent answer` can give.
 
     `choices` are the dialog's labels, `known` the answers of the agent's profile. Where the labels are not numbered
-    ("1. Yes"), the words that the profile knows stand in.
+    ("1. Yes"), the words that the profile knows stand in. `asked`: the question's id, so that no later one is answered.
     """
     words, target = set(known), shlex.quote(_target(waiting))
     numbered = [(label.partition(".")[0], label) for label in choices[:_MOST]]
     offered = [(number, _cut(label, _LABEL)) for number, label in numbered if number.isdigit() and number in words]
     if not offered:
         offered = [(word, "") for word in _WORDS if word in words]
-    return [(f"orc-agent answer {target} {choice}", label) for choice, label in offered]
+    only = f" --asked {asked}" if asked else ""
+    return [(f"orc-agent answer {target} {choice}{only}", label) for choice, label in offered]
 
 
-def message(waiting: Agent, question: str, choices: Sequence[str], known: Iterable[str]) -> str:
+def message(waiting: Agent, question: str, choices: Sequence[str], known: Iterable[str], asked: str = "") -> str:
     """What whoever is asked gets to read: the question, and the very command for each answer."""
     target = shlex.quote(_target(waiting))
     lines = [f"Agent {clean(waiting.key)} waits for an answer: {_cut(question, _QUESTION) or 'a dialog is open'}"]
-    offered = commands(waiting, choices, known)
+    offered = commands(waiting, choices, known, asked)
     lines += [f"- {command}" + (f"    ({label})" if label else "") for command, label in offered]
     if not offered:
         lines.append(f"- orc-agent attach {target}    (its profile knows no answer)")
@@ -98,28 +99,16 @@ def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[: size - 1] + "…"
 
 
-def build(
-    waiting: Agent, asked: Asked, question: str, choices: Sequence[str], known: Iterable[str], source: dict[str, Any]
-) -> dict[str, Any]:
-    """The event that tells it, of type `notification`; without a target it is there for a person to read."""
-    words = list(known)
-    context = {
-        "agent": waiting.key,
-        "session": waiting.session,
-        "issue_type": ISSUE,
-        "question": question[:_QUESTION],
+def address(matter: Matter, life: Life, to: Asked, known: Iterable[str]) -> Matter:
+    """The matter that `life` waits for an answer, as it is told to whom it is for."""
+    agent, screen, words = life.seen.agent, life.seen.screen, list(known)
+    choices = list(screen.choices) if screen else []
+    asked = question_id(screen.question) if screen else ""
+    context = matter.context | {
+        "question": life.question[:_QUESTION],
         "choices": [label[:_LABEL] for label in choices[:_MOST]],
-        "answers": [command for command, _ in commands(waiting, choices, words)],
-        "to_person": asked.to_person,
+        "answers": [command for command, _ in commands(agent, choices, words, asked)],
+        "to_person": to.to_person,
     }
-    return event.build(
-        message(waiting, question, choices, words),
-        source,
-        type="notification",
-        category="health",
-        priority="high",
-        targets=asked.targets,
-        groups=asked.groups,
-        context=context,
-        tags=["monitoring", "waiting", "question"],
-    )
+    text = message(agent, life.question, choices, words, asked)
+    return replace(matter, text=text, targets=tuple(to.targets), context=context)
