@@ -191,3 +191,14 @@ END
   equals "$(ls "$ORC_HOME/logs/events")" "$(date +%Y-%m-%d).jsonl"
   equals "$(last .source.verified)" false
 }
+
+@test "what is critical says that no broker runs, and is in the log all the same" {
+  expect 0 orc-publish -g management -p critical "fire"
+  contains "$stderr" "no broker runs"
+  one_line "$stderr"
+  equals "$(orc-read --priority critical -o message.content.body)" "fire"
+  expect 0 orc-publish -g management -p high "smoke"
+  equals "$stderr" ""
+  expect 0 orc-publish -p critical "for whoever reads the log"
+  equals "$stderr" ""
+}

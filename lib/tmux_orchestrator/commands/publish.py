@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from tmux_orchestrator.agents import address, registry, sender
 from tmux_orchestrator.eventlog import event
@@ -53,6 +54,7 @@ examples:
 """
 
 STAGES = ("typed", "confirmed", "acked")
+_UNTYPED = "published, but no broker runs that could type it: orchestrator_manager.sh start"
 
 
 def main(argv: list[str]) -> int:
@@ -72,8 +74,18 @@ def main(argv: list[str]) -> int:
     made = draft(_body(given))
     if stage is None:
         print(log.append([made])[0])
+        if given.priority == "critical" and (given.to or given.group):
+            _warn_unless_typed(home)
         return errors.OK
     return _publish_and_wait(home, log, made, stage, _seconds(given.timeout or "60s"))
+
+
+def _warn_unless_typed(home: paths.Home) -> None:
+    """It is on disk, and that is what 0 means; but who is in a hurry wants to know that nobody types it now."""
+    from tmux_orchestrator.ground import pidfile
+
+    if pidfile.running(home, "broker") is None:
+        print(f"orc-publish: {_UNTYPED}", file=sys.stderr)
 
 
 def _publish_and_wait(home: paths.Home, log: Log, made: Event, stage: str, seconds: float) -> int:
@@ -85,7 +97,7 @@ def _publish_and_wait(home: paths.Home, log: Log, made: Event, stage: str, secon
     event_id = log.append([made])[0]
     print(event_id, flush=True)
     if pidfile.running(home, "broker") is None:
-        raise errors.UnavailableError("published, but no broker runs that could type it: orchestrator_manager.sh start")
+        raise errors.UnavailableError(_UNTYPED)
     return receipt.wait(home, place, event_id, stage, seconds)
 
 
