@@ -126,8 +126,8 @@ class Monitor:
         if self.live.poll() and not self.live.problem:
             for control in (self.control, self.poll):
                 control.configure(self.live.config)
-        for control in (self.control, self.poll):
-            control.look_anew()
+        self.control.look_anew()
+        self.poll.registered = self.control.registered
         self.lives.keep_only(agent.key for agent in self.control.registered)
         self._attend(self.control.registered)
 
