@@ -11,6 +11,7 @@ _orc() {
     orc-component) verbs='clear-queues logs near restart start status stop' options='--dry-run --follow --help --version --yes' ;;
     orc-config) verbs='check get init show' options='--help --json --version' ;;
     orc-doctor) options='--fix --help --json --pm --version' ;;
+    orc-heartbeat) options='--agent --counters --every --help --host --status --version' ;;
     orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
     orc-monitor) verbs='restart start status stop' options='--help --json --once --version' ;;
     orc-publish) options='--at --category --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
@@ -20,12 +21,12 @@ _orc() {
     orc-run) options='--group --help --profile --restart --role --session --version --window' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
-    tmux-orc) verbs='ack agent broker config daemon doctor log monitor monitor publish pubsub ratelimit read recover restart run stats status' options='--help --version' ;;
+    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run stats status' options='--help --version' ;;
     orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;
   esac
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     --cursor-file | --file) choice="" ;;
-    --to | --unread | -t) choice="$(orc-agent list -o name 2>/dev/null)" ;;
+    --agent | --to | --unread | -t) choice="$(orc-agent list -o name 2>/dev/null)" ;;
     --profile) choice="aider claude codex demo gemini plain" ;;
     --priority | -p) choice="critical high normal low" ;;
     --format) choice="json text" ;;
@@ -38,4 +39,4 @@ _orc() {
   esac
   mapfile -t COMPREPLY < <(compgen -W "$choice" -- "${COMP_WORDS[COMP_CWORD]}")
 }
-complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-stats orc-status tmux-orc orchestrator_manager.sh
+complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-stats orc-status tmux-orc orchestrator_manager.sh

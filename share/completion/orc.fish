@@ -38,6 +38,14 @@ complete -c orc-doctor -l json
 complete -c orc-doctor -l pm
 complete -c orc-doctor -l help
 complete -c orc-doctor -l version
+complete -c orc-heartbeat -l agent -xa '(orc-agent list -o name)'
+complete -c orc-heartbeat -l counters
+complete -c orc-heartbeat -l every -r
+complete -c orc-heartbeat -l host -r
+complete -c orc-heartbeat -s o -r
+complete -c orc-heartbeat -l status
+complete -c orc-heartbeat -l help
+complete -c orc-heartbeat -l version
 complete -c orc-log -n __fish_use_subcommand -xa 'check path rotate'
 complete -c orc-log -l dry-run
 complete -c orc-log -l json
@@ -127,7 +135,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor log monitor monitor publish pubsub ratelimit read recover restart run stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

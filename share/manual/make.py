@@ -27,6 +27,7 @@ COMMON = ["  --help  what is said here, in short", "  --version  which version t
 # What an option's value is chosen from, for a shell to complete: by the option's attribute.
 VALUES = {
     "to": AGENTS,
+    "agent": AGENTS,
     "unread": AGENTS,
     "priority": "critical high normal low",
     "profile": " ".join(sorted(name[:-5] for name in os.listdir(ROOT + "/share/profiles") if name.endswith(".toml"))),

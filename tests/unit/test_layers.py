@@ -40,10 +40,12 @@ HOMES = {
 }
 # Standard library that a hot command may load on its way, besides what a bare interpreter has: C code, or tiny.
 CHEAP = {"__future__", "_json", "_signal", "errno", "fcntl", "mmap", "pwd", "time"}
+CHEAP |= {"_operator", "_sha256", "_socket", "_struct", "struct"}  # of heartbeats
 RUNS = {
     "publish": ["--tag", "t", "hello"],
     "read": ["--tail", "3"],
     "ack": ["--help"],
+    "heartbeat": ["--agent", "team:dev", "--host", "127.0.0.1:9"],  # signs, and asks in vain
     "ratelimit": ["key", "--rate", "10/min"],
 }
 

@@ -10,7 +10,19 @@ import os
 import select
 import time
 
-from tmux_orchestrator.agents import adoption, launch, places, registry, roster, runner, screen, sender, since, state
+from tmux_orchestrator.agents import (
+    adoption,
+    beats,
+    launch,
+    places,
+    registry,
+    roster,
+    runner,
+    screen,
+    sender,
+    since,
+    state,
+)
 from tmux_orchestrator.agents import profiles as known
 from tmux_orchestrator.agents.profiles import Profile
 from tmux_orchestrator.agents.registry import Agent
@@ -107,7 +119,9 @@ class Control:
         raise UnavailableError(f"no agent is in {target!r}: start one with orc-run, or run orc-agent adopt {target}")
 
     def look(self, agents: list[Agent]) -> list[state.Seen]:
-        return state.look(agents, self.profiles, self.server)
+        seen = state.look(agents, self.profiles, self.server)
+        beats.fill(seen, beats.load(self.home)[0])
+        return seen
 
     def show(self, agents: list[Agent]) -> list[state.Seen]:
         """The same for a person: with what the monitor knows, which has looked before."""

@@ -47,6 +47,7 @@ class Seen:
     why: str = ""
     pane: Pane | None = None
     screen: screen.Screen | None = field(default=None, repr=False)
+    last_heartbeat: str | None = None
 
     @property
     def unexplained(self) -> bool:
@@ -67,7 +68,7 @@ class Seen:
             "state": self.state,
             "since": self.since,
             "source": self.source,
-            "last_heartbeat": None,
+            "last_heartbeat": self.last_heartbeat,
             "question": shown.question or None if shown else None,
             "limited_until": shown.limited_until if shown else None,
             "adopted": agent.adopted,

@@ -25,7 +25,8 @@ from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, matters, questions, recovery, rollout
+from tmux_orchestrator.watch import health, matters, questions, recovery, rollout, silence
+from tmux_orchestrator.watch.heartbeat import Listener
 from tmux_orchestrator.watch.lives import ENDED, Lives
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
@@ -66,6 +67,8 @@ class Monitor:
         self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
+        self._beats: Listener | None = None
+        self._ladder = silence.Ladder(self.live.config)
         self._wakeup = -1  # readable with a signal to stop
         self._due_ns = 1  # when to look at all next, on the boot clock: at once
         self._sweep_ns = self._look_ns = 0
@@ -74,6 +77,7 @@ class Monitor:
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
         self._publish(self.health.begins())
+        self._beats = Listener(self.home, self.live.config)
         try:
             while not self._stopping:
                 self._turn()
@@ -85,6 +89,7 @@ class Monitor:
             for fd in self._pidfds:
                 os.close(fd)
             self._watch.close()
+            self._beats.close()
             self.control.close()
 
     def once(self) -> dict[str, Any]:
@@ -130,6 +135,22 @@ class Monitor:
         self.poll.registered = self.control.registered
         self.lives.keep_only(agent.key for agent in self.control.registered)
         self._attend(self.control.registered)
+        if self._beats is not None:
+            self._hear(self._beats, self.control.registered)
+
+    def _hear(self, beats: Listener, agents: list[Agent]) -> None:
+        """Take in the heartbeats, and see who gives none."""
+        beats.heed(self.live.config)
+        self._ladder.heed(self.live.config)
+        beats.take(agents)
+        if news := beats.news():
+            self._say(f"WARNING {news}")
+        silent = beats.silences(agents)
+        held = {one.key for one in agents if one.key in silent and (one.paused or not one.alive())}
+        held |= {life.key for life in self.lives.of.values() if life.state == "limited"}
+        for finding, key in self._ladder.climb(silent, held, clock.boot_ns()):
+            if finding == silence.NUDGE:
+                beats.nudge(key, silence.NUDGE_TEXT)
 
     def _attend(self, agents: list[Agent]) -> None:
         """Have a pidfd for each agent that lives and is its pane's own process; one that has ended is looked at."""
@@ -165,8 +186,9 @@ class Monitor:
 
     def _sleep(self) -> None:
         """Until something ends, the registry changes, something is due, or a signal comes; a second at the longest."""
-        left = (min(self._due_ns, self._sweep_ns, self._look_ns) - clock.boot_ns()) / 1e9
-        ready = watch.readable([self._wakeup, self._watch.fileno(), *self._pidfds], min(1.0, left))
+        now = clock.boot_ns()
+        left = (min(self._due_ns, self._sweep_ns, self._look_ns, self._ladder.next_due(now)) - now) / 1e9
+        ready = self._wait([self._wakeup, self._watch.fileno(), *self._pidfds], min(1.0, left))
         if self._wakeup in ready:
             os.read(self._wakeup, 512)
         if self._watch.fileno() in ready:
@@ -179,9 +201,13 @@ class Monitor:
 
     def _rest(self, seconds: float) -> None:
         """Between two agents that are started; a signal to stop ends it all."""
-        watch.readable([self._wakeup], seconds)
+        self._wait([self._wakeup], seconds)
         if self._stopping:
             raise _Stopped
+
+    def _wait(self, fds: list[int], seconds: float) -> set[int]:
+        """Those that can be read; heartbeats are answered meanwhile."""
+        return watch.readable(fds, seconds) if self._beats is None else self._beats.wait(fds, seconds)
 
     # a cycle: look, mend, judge, tell
 
