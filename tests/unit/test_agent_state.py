@@ -503,7 +503,7 @@ def test_sent_messages_are_events_with_the_callers_name(system: System) -> None:
     person = sent[2][0]
     assert sent == [
         ("pm", True, ["team:dev"]),
-        ("pm", True, ["@all"]),
+        ("pm", True, ["team:dev"]),
         (person, False, ["backend-dev:2"]),
         (person, False, ["team:dev", "team:pm"]),
     ]

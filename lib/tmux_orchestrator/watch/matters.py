@@ -89,6 +89,12 @@ def _unresponsive(life: Life, now: int) -> Matter:
     return _about(life, UNRESPONSIVE, text, unresponsive_duration=still // 10**9)
 
 
+def silent(life: Life, still: int) -> Matter:
+    """It sent heartbeats, and does not any more."""
+    text = f"Agent {life.key} sent no heartbeat for {spoken(still)}: orc-agent peek {life.key}"
+    return _about(life, SILENT, text, silent_duration=still // 10**9)
+
+
 def _idle(life: Life, settings: Config, now: int) -> list[Matter]:
     still, agent = now - life.since, life.seen.agent
     if not life.busied and not agent.adopted and agent.role not in _ON_CALL:

@@ -25,17 +25,16 @@ from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, matters, questions, recovery, rollout, silence
-from tmux_orchestrator.watch.heartbeat import Listener
+from tmux_orchestrator.watch import health, matters, questions, recovery, rollout
+from tmux_orchestrator.watch.deaths import NEVER, Deaths
+from tmux_orchestrator.watch.hearing import Hearing
 from tmux_orchestrator.watch.lives import ENDED, Lives
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
 from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
 from tmux_orchestrator.watch.strategies import Look, Looker
 
-_BREATH_NS = 300_000_000  # deaths that follow the first one so soon are told together
 _SECOND_NS = 1_000_000_000
-_NEVER = 1 << 63
 
 
 class _Stopped(Exception):
@@ -59,16 +58,14 @@ class Monitor:
         self.rollout = rollout.load(home)
         self.health = health.Health(home)
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
-        self._pidfds: dict[int, str] = {}  # descriptor -> the agent's key
-        self._attended: set[tuple[int, int]] = set()  # (pid, start) of those that have one, or have ended
+        self.deaths = Deaths()
+        self.hearing: Hearing | None = None
         self._signs: dict[str, Sign | None] = {}
         self._touched = True  # a hook may have spoken since they were read
         self._findings: list[Matter] = []  # of the strategies' last look
         self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
-        self._beats: Listener | None = None
-        self._ladder = silence.Ladder(self.live.config)
         self._wakeup = -1  # readable with a signal to stop
         self._due_ns = 1  # when to look at all next, on the boot clock: at once
         self._sweep_ns = self._look_ns = 0
@@ -77,7 +74,7 @@ class Monitor:
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
         self._publish(self.health.begins())
-        self._beats = Listener(self.home, self.live.config)
+        self.hearing = Hearing(self.home, self.live.config)
         try:
             while not self._stopping:
                 self._turn()
@@ -86,10 +83,9 @@ class Monitor:
             pass
         finally:
             self.health.ends()
-            for fd in self._pidfds:
-                os.close(fd)
+            self.deaths.close()
             self._watch.close()
-            self._beats.close()
+            self.hearing.close()
             self.control.close()
 
     def once(self) -> dict[str, Any]:
@@ -109,8 +105,8 @@ class Monitor:
         try:
             self._refresh()
             now = clock.boot_ns()
-            if now >= min(self._due_ns, self._sweep_ns):
-                self._due_ns = _NEVER
+            if now >= min(self._due_ns, self._sweep_ns, self.deaths.due_ns):
+                self._due_ns = self.deaths.due_ns = NEVER
                 self._sweep_ns = now + self._ns("monitoring.check_interval")
                 self._look_ns = now + self._ns("monitoring.look_interval")
                 self._cycle(self.control.registered)
@@ -121,54 +117,22 @@ class Monitor:
                 self._cycle(heard)
         except (OrcError, OSError) as error:
             self._say(f"ERROR {error}")
-            self._due_ns = clock.boot_ns() + _SECOND_NS
+            self._due_ns = self._sweep_ns = self._look_ns = clock.boot_ns() + _SECOND_NS
 
     def _ns(self, key: str) -> int:
         return int(self.live.config.get(key) * 1e9)
 
     def _refresh(self) -> None:
-        """What the configuration and the registry say now."""
+        """What the configuration and the registry say now, and who gave a sign of life."""
         if self.live.poll() and not self.live.problem:
             for control in (self.control, self.poll):
                 control.configure(self.live.config)
         self.control.look_anew()
-        self.poll.registered = self.control.registered
-        self.lives.keep_only(agent.key for agent in self.control.registered)
-        self._attend(self.control.registered)
-        if self._beats is not None:
-            self._hear(self._beats, self.control.registered)
-
-    def _hear(self, beats: Listener, agents: list[Agent]) -> None:
-        """Take in the heartbeats, and see who gives none."""
-        beats.heed(self.live.config)
-        self._ladder.heed(self.live.config)
-        beats.take(agents)
-        if news := beats.news():
+        agents = self.poll.registered = self.control.registered
+        self.lives.keep_only(agent.key for agent in agents)
+        self.deaths.attend(agents)
+        if self.hearing is not None and (news := self.hearing.turn(agents, self.lives.of, self.live.config)):
             self._say(f"WARNING {news}")
-        silent = beats.silences(agents)
-        held = {one.key for one in agents if one.key in silent and (one.paused or not one.alive())}
-        held |= {life.key for life in self.lives.of.values() if life.state == "limited"}
-        for finding, key in self._ladder.climb(silent, held, clock.boot_ns()):
-            if finding == silence.NUDGE:
-                beats.nudge(key, silence.NUDGE_TEXT)
-
-    def _attend(self, agents: list[Agent]) -> None:
-        """Have a pidfd for each agent that lives and is its pane's own process; one that has ended is looked at."""
-        own = {(agent.pid, agent.pid_start): agent for agent in agents if not agent.adopted}
-        self._attended &= own.keys()
-        for process in own.keys() - self._attended:
-            self._attended.add(process)
-            agent = own[process]
-            try:
-                fd = os.pidfd_open(agent.pid)
-            except OSError:
-                fd = -1
-            if fd >= 0 and agent.alive():
-                self._pidfds[fd] = agent.key
-                continue
-            self._due_ns = min(self._due_ns, clock.boot_ns() + _BREATH_NS)
-            if fd >= 0:
-                os.close(fd)
 
     def _unhooked(self) -> list[Agent]:
         return [agent for agent in self.control.registered if self._signs.get(agent.key) is None]
@@ -187,17 +151,17 @@ class Monitor:
     def _sleep(self) -> None:
         """Until something ends, the registry changes, something is due, or a signal comes; a second at the longest."""
         now = clock.boot_ns()
-        left = (min(self._due_ns, self._sweep_ns, self._look_ns, self._ladder.next_due(now)) - now) / 1e9
-        ready = self._wait([self._wakeup, self._watch.fileno(), *self._pidfds], min(1.0, left))
+        due = [self._due_ns, self._sweep_ns, self._look_ns, self.deaths.due_ns]
+        due += [self.hearing.next_due(now)] if self.hearing is not None else []
+        ready = self._wait(
+            [self._wakeup, self._watch.fileno(), *self.deaths.filenos()], min(1.0, (min(due) - now) / 1e9)
+        )
         if self._wakeup in ready:
             os.read(self._wakeup, 512)
         if self._watch.fileno() in ready:
             self._watch.drain()
             self._touched = True
-        for fd in ready & self._pidfds.keys():
-            del self._pidfds[fd]
-            os.close(fd)
-            self._due_ns = min(self._due_ns, clock.boot_ns() + _BREATH_NS)
+        self.deaths.take(ready)
 
     def _rest(self, seconds: float) -> None:
         """Between two agents that are started; a signal to stop ends it all."""
@@ -206,8 +170,7 @@ class Monitor:
             raise _Stopped
 
     def _wait(self, fds: list[int], seconds: float) -> set[int]:
-        """Those that can be read; heartbeats are answered meanwhile."""
-        return watch.readable(fds, seconds) if self._beats is None else self._beats.wait(fds, seconds)
+        return watch.readable(fds, seconds) if self.hearing is None else self.hearing.wait(fds, seconds)
 
     # a cycle: look, mend, judge, tell
 
@@ -239,7 +202,7 @@ class Monitor:
         self._puzzling = set(puzzling)
         if not fresh or self._wakeup < 0:
             return seen
-        self._due_ns = min(self._due_ns, clock.boot_ns() + _BREATH_NS)
+        self.deaths.soon()
         return [one for one in seen if one not in fresh]
 
     def _looks(self, agents: list[Agent]) -> list[Look]:
@@ -283,13 +246,14 @@ class Monitor:
     def _standing(self, done: list[Outcome]) -> list[Matter]:
         """The matters that stand, but for deaths that are mended, or will be."""
         mended = {one.agent for one in done if one.action == RESPAWNED}
-        mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < _NEVER}
+        mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
         found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
         deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
         self._back -= {one.subject for one in deaths if one.subject not in mended}
         found = [one for one in found if one not in deaths or one.subject not in mended]
         found = [self._asked(one) if one.kind == matters.WAITING else one for one in found]
-        return found + self._findings + self.health.components(self.live.config)
+        silent = self.hearing.matters(self.lives.of) if self.hearing is not None else []
+        return found + silent + self._findings + self.health.components(self.live.config)
 
     def _asked(self, matter: Matter) -> Matter:
         """A question goes to who can answer it."""
@@ -314,6 +278,6 @@ class Monitor:
 
 
 def _until(outcome: Outcome) -> int:
-    """When, on the boot clock, whoever was not started may be tried again; _NEVER: only by hand."""
+    """When, on the boot clock, whoever was not started may be tried again; NEVER: only by hand."""
     wait_s = 1.0 if outcome.action == FAILED else outcome.wait_s
-    return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else _NEVER
+    return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
