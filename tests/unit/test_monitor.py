@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -297,3 +298,21 @@ def test_a_monitor_that_was_stopped_for_a_while_blames_nobody(system: System) ->
     wait_until(lambda: alerts(system), what="the alert")
     assert said(system, "unresponsive") == [] and "qa died" in alerts(system)[0]
     wait_until(lambda: said(system, "unresponsive"), what="that of a time in which somebody looked")
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_who_stops_giving_heartbeats_is_told_of_until_one_comes(system: System) -> None:
+    system.configure(f"monitoring: {{look_interval: 0.2}}\nheartbeat: {{missed_after: 1, port: {free_port()}}}\n")
+    system.demo("dev", "--restart", "crash")
+    monitor(system)
+    assert system.run("orc-heartbeat", "--agent", "dev") == "ack"
+    wait_until(lambda: said(system, "silent"), what="the word of its silence")
+    assert "team:dev sent no heartbeat for" in said(system, "silent")[0]["message"]["content"]["body"]
+    assert system.run("orc-heartbeat", "--agent", "dev").startswith("no sign of life")
+    wait_until(lambda: said(system, "recovered"), what="the word of its return")
+    assert said(system, "recovered")[0]["message"]["content"]["body"] == "team:dev sends heartbeats again"
