@@ -1,5 +1,5 @@
 #!/bin/sh
-# demo.sh: a team in tmux, a message, a dialog, a flood and a death, told as they happen.
+# demo.sh: a team in tmux, a message, a dialog, a flood, a death and a return, told as they happen.
 # It has a home and a tmux server of its own, ends by itself, and leaves nothing. On a terminal you watch the agents.
 set -eu
 
@@ -57,12 +57,16 @@ tell() {
   orc-agent peek tester | grep 'more since' | tail -n 1
   echo "still readable: $(orc-read --unread tester -o id | wc -l)"
 
-  say 'The developer dies. What is sent to it now must never reach a shell.'
+  say 'The developer dies. What is sent to it now must never reach a shell; the monitor sees the death and mends it.'
   kill -9 "$(orc-agent list -o name,pid | awk '$1 == "dev" { print $2 }')"
   show orc-publish -t dev --wait "\$(touch $ORC_HOME/CANARY) are you there?"
-  show orc-agent restart dev
-  until_confirmed 20 'are you there'
+  until_confirmed 30 'are you there'
+  show orc-read --type recovery -o message.content.body,message.content.context.downtime_ms
   show orc-agent wait dev --until idle --timeout 20s
+  echo "the developer's briefing:"
+  orc-read --filter 'You are dev' -n 1 -o message.content.body
+  echo "and what the project manager was told, once:"
+  orc-read --filter 'dev was started again' -o message.content.body
   [ ! -e "$ORC_HOME/CANARY" ] && echo 'no canary: nothing was executed'
 
   say 'What happened, as the log tells it:'
@@ -71,13 +75,13 @@ tell() {
 }
 
 finish() {
-  orc-component stop broker >/dev/null 2>&1 || true
+  orc-component stop monitor broker >/dev/null 2>&1 || true
   tmux -S "$ORC_TMUX_SOCKET" kill-server 2>/dev/null || true
   rm -rf "$scratch"
 }
 
 agent() { # NAME ROLE
-  orc-run "$1" --role "$2" --session demo --window team --profile demo -- \
+  orc-run "$1" --role "$2" --session demo --window team --profile demo --restart crash -- \
     "$root/.venv/bin/python" "$here/agent.py" >/dev/null
   tmux -S "$ORC_TMUX_SOCKET" select-layout -t '=demo:team' tiled >/dev/null
 }
@@ -102,7 +106,7 @@ tmux -S "$ORC_TMUX_SOCKET" -f /dev/null new-session -d -s demo -n team -x "${COL
 agent pm pm
 agent dev developer
 agent tester tester
-orc-component start broker >/dev/null
+orc-component start broker monitor >/dev/null
 if [ -t 0 ] && [ -t 1 ]; then
   tmux -S "$ORC_TMUX_SOCKET" respawn-pane -k -t '=demo:team.0' "$here/demo.sh" --tell
   tmux -S "$ORC_TMUX_SOCKET" set-option -t '=demo:' status off

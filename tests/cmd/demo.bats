@@ -32,6 +32,8 @@ left() {
   contains "$output" "$((100 - typed)) more since"
   contains "$output" "still readable: $((100 - typed))"
   contains "$output" "no canary: nothing was executed"
+  contains "$output" "You are dev, in the role developer, in session demo, and were started again: ended by signal 9"
+  equals "$(grep -c '^demo:dev was started again: ended by signal 9' <<<"$output")" 1
   contains "$output" "'\$(touch $TMPDIR/"
 }
 
