@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from support_faults import Faults, Killed
 from tmux_orchestrator.ground import files
@@ -139,3 +142,16 @@ def test_the_folder_is_synced_after_the_rename(tmp_path: Path) -> None:
     with Faults("none", at=0) as faults:
         files.replace(f"{tmp_path}/state", b"x", sync=False)
         assert faults.told == ["write", "rename"]
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(), max_size=300), st.text(st.characters(), max_size=300))
+@example("a" * 300, "a" * 299 + "b")
+@example("../x", "%2E%2E%2Fx")
+def test_names_as_file_names(one: str, other: str) -> None:
+    """Each may be a file's name beside others of its folder, and is nobody else's."""
+    name = files.encoded(one)
+    assert len(name) <= 180 and set(name) <= set(string.ascii_letters + string.digits + "_-%~")
+    assert (name == files.encoded(other)) == (one == other)
+    if len(one) <= 180 and set(one) <= set(string.ascii_letters + string.digits + "_-"):
+        assert name == one

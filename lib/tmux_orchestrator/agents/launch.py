@@ -29,13 +29,11 @@ _OF_THE_PANE = ("TMUX", "TMUX_PANE", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSI
 # LINES and COLUMNS are another terminal's size. The rest tell an agent CLI that it runs inside another one,
 # which then refuses to start; an agent that starts an agent is not its host.
 _NOT_HANDED_ON = ("LINES", "COLUMNS", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT")
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def file(home: Home, session: str, name: str) -> str:
     """registry/launch/SESSION@NAME.json, the session percent-encoded."""
-    quoted = "".join(chr(b) if chr(b) in _PLAIN else f"%{b:02X}" for b in session.encode("utf-8", "surrogateescape"))
-    return f"{home.registry}/launch/{quoted}@{name}.json"
+    return f"{home.registry}/launch/{files.encoded(session)}@{name}.json"
 
 
 def start_lock(home: Home, session: str, name: str) -> Lock:

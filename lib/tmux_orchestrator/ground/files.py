@@ -12,6 +12,22 @@ from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailu
 
 _ADVICE = "see that the disk has room and that you may write there"
 _KIND, _PLAIN = 0o170000, 0o100000  # of st_mode, as `stat` has them
+_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_LONGEST_NAME, _KEPT = 180, 140  # of the 255 bytes that file systems take, with room for an agent's name and `.tmp`
+
+
+def encoded(name: str) -> str:
+    """The name as a part of a file's name: percent-encoded, so no two names meet in one and none leads elsewhere.
+
+    One that would be longer than a file's name may be is cut, and ends in `%~` and a digest of the whole.
+    """
+    data = name.encode("utf-8", "surrogatepass")
+    text = "".join(chr(b) if chr(b) in _IN_NAMES else f"%{b:02X}" for b in data)
+    if len(text) > _LONGEST_NAME:
+        import hashlib  # seldom, and it would cost each start a millisecond
+
+        return f"{text[:_KEPT]}%~{hashlib.sha256(data).hexdigest()[:24]}"
+    return text
 
 
 def make_dir(path: str) -> None:
