@@ -19,9 +19,10 @@ _orc() {
     orc-read) options='--cursor-file --filter --follow --from --group --help --id --json --output --priority --quiet --reverse --session --since --tag --tail --type --unread --until --version' ;;
     orc-recover) options='--all --dry-run --force --help --reason --version' ;;
     orc-run) options='--group --help --profile --restart --role --session --version --window' ;;
+    orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
-    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run stats status' options='--help --version' ;;
+    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run state stats status' options='--help --version' ;;
     orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;
   esac
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -39,4 +40,4 @@ _orc() {
   esac
   mapfile -t COMPREPLY < <(compgen -W "$choice" -- "${COMP_WORDS[COMP_CWORD]}")
 }
-complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-stats orc-status tmux-orc orchestrator_manager.sh
+complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-state orc-stats orc-status tmux-orc orchestrator_manager.sh

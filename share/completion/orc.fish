@@ -124,6 +124,12 @@ complete -c orc-run -l session -r
 complete -c orc-run -l window -r
 complete -c orc-run -l help
 complete -c orc-run -l version
+complete -c orc-state -n __fish_use_subcommand -xa 'restart start status stop'
+complete -c orc-state -s f -l follow
+complete -c orc-state -l json
+complete -c orc-state -s o -l output -r
+complete -c orc-state -l help
+complete -c orc-state -l version
 complete -c orc-stats -l json
 complete -c orc-stats -l measure -r
 complete -c orc-stats -l since -r
@@ -135,7 +141,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run state stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

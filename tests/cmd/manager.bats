@@ -53,13 +53,15 @@ ms() { date +%s%3N; }
   alive "$(pid)"
   first=$(pid)
   expect 0 "$manager" start
-  equals "$output" "broker: already running (pid $first)"$'\n'"monitor: already running (pid $(cat "$ORC_HOME/logs/monitor.pid"))"
+  equals "$output" "broker: already running (pid $first)
+state_updater: already running (pid $(cat "$ORC_HOME/logs/state_updater.pid"))
+monitor: already running (pid $(cat "$ORC_HOME/logs/monitor.pid"))"
   expect 0 "$manager" status
   contains "$output" "running      pid $first, since 20"
   expect 0 "$manager" restart broker
   [ "$(pid)" != "$first" ]
   expect 0 "$manager" stop
-  equals "$output" $'monitor: stopped\nbroker: stopped'
+  equals "$output" $'monitor: stopped\nstate_updater: stopped\nbroker: stopped'
   run ! alive "$(pid)"
   expect 1 "$manager" status
   expect 0 "$manager" stop
@@ -85,7 +87,7 @@ ms() { date +%s%3N; }
 }
 
 @test "status shows a crash with its last lines, and no crash after a stop" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   expect 0 "$manager" start
   kill -9 "$(pid)"
   eventually run_not_alive
@@ -95,7 +97,7 @@ ms() { date +%s%3N; }
   expect 0 "$manager" start
   expect 0 "$manager" stop broker
   expect 1 "$manager" status
-  equals "$output" $'broker         not running\nmonitor        off'
+  equals "$output" $'broker         not running\nstate_updater  off\nmonitor        off'
   expect 0 "$manager" stop broker
   equals "$output" "broker: not running"
 }
@@ -117,7 +119,7 @@ ms() { date +%s%3N; }
 run_not_alive() { ! "$tree/bin/orc-component" status broker; }
 
 @test "eight starts at once: all succeed, one runs" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   starts=()
   for n in 1 2 3 4 5 6 7 8; do
     "$manager" start >"$BATS_TEST_TMPDIR/start.$n" 3>&- &
@@ -144,7 +146,7 @@ run_not_alive() { ! "$tree/bin/orc-component" status broker; }
 }
 
 @test "what is not wanted is not started; a wrong configuration starts nothing and stops all the same" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   expect 0 "$manager" start
   mkdir -p "$ORC_HOME"
   echo 'components: {broker: perhaps}' >"$ORC_HOME/orchestrator_config.yaml"

@@ -6,7 +6,7 @@ run_agent() { orc-run "$1" --session s --profile plain -- sleep 1000; }
 field() { jq -r "$1" <<<"$output"; }
 
 @test "an empty home has a status, and asking makes no day file" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   expect 0 orc-status
   contains "$output" "no agents yet: orc-run NAME -- claude"
   contains "$output" "broker is not running"
@@ -18,7 +18,7 @@ field() { jq -r "$1" <<<"$output"; }
 }
 
 @test "one document with the fields that scripts read, however it is asked for" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   run_agent dev
   orc-component start broker
   for words in --json "--format json" "--format=json"; do
@@ -60,7 +60,7 @@ field() { jq -r "$1" <<<"$output"; }
 }
 
 @test "--tmux is one line from a small private file" {
-  export ORC_COMPONENTS_MONITOR=false
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   run_agent dev
   expect 0 orc-status --tmux
   equals "$output" "broker down · 1 starting"
@@ -74,6 +74,7 @@ field() { jq -r "$1" <<<"$output"; }
 }
 
 @test "in the status line of a client" {
+  export ORC_COMPONENTS_MONITOR=false ORC_COMPONENTS_STATE_UPDATER=false
   run_agent dev
   orc-component start broker
   tm set -g status-interval 1

@@ -430,7 +430,8 @@ def test_a_pid_file_whose_number_is_somebody_elses(home: Home) -> None:
 
 def test_daemons_that_do_not_run(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(system.root)
-    monkeypatch.setenv("ORC_COMPONENTS_MONITOR", "false")
+    for name in ("MONITOR", "STATE_UPDATER"):
+        monkeypatch.setenv("ORC_COMPONENTS_" + name, "false")
     assert one(home, doctor_home.daemons).note, "nobody waits for it"
     system.recorder("dev")
     waiting = system.publish("-t", "dev", "hello")
