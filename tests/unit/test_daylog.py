@@ -215,6 +215,17 @@ def test_a_mark_without_its_event_counts_for_nothing(home: Home, now: Clock) -> 
     assert bodies(home) == ["e"]
 
 
+def test_a_torn_line_is_no_event(home: Home, now: Clock) -> None:
+    """It begins with the id, and whoever comes next ends it."""
+    log = Log(home, now=now)
+    log.append([made("a", id="build-1")])
+    path = home.events + "/2026-11-20.jsonl"
+    os.truncate(path, os.path.getsize(path) - 40)
+    Log(home, now=now).append([made("b")])
+    Log(home, now=now).append([made("c", id="build-1")])
+    assert bodies(home) == ["b", "c"]
+
+
 def test_a_mark_that_leads_through_a_link_counts_for_nothing(home: Home, now: Clock) -> None:
     """No reader follows it either."""
     Log(home, now=now).append([made("a", id="build-1")])

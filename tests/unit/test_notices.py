@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_
 from hypothesis import strategies as some
 
 from support_watch import MINUTE, SECOND, settings
@@ -158,6 +159,7 @@ def test_a_clock_that_steps(desk: Desk) -> None:
     assert len([one for _ in range(20) for one in desk.step(matter("waiting"), after=300)]) == 2
 
 
+@settings_(deadline=None)
 @given(some.lists(some.tuples(some.sets(some.sampled_from("abcdef")), some.integers(0, 2000)), max_size=60))
 def test_no_matter_is_told_more_often_than_its_ladder_and_cooldown_allow(looks: list[tuple[set[str], int]]) -> None:
     import tempfile

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.eventlog.days import DAY_NS, day_file
-from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground import clock, fastjson, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +30,23 @@ def is_stored(home: Home, chosen: str, now_ns: int, durable: bool) -> bool:
         return False
     try:
         head = f'{{"id": "{chosen}", '.encode("ascii")
-        if not any(line.startswith(head) for line in os.pread(fd, int(end) - int(start), int(start)).split(b"\n")):
+        lines = os.pread(fd, int(end) - int(start), int(start)).split(b"\n")
+        if not any(line.startswith(head) and _is_whole(line) for line in lines):
             return False
         if durable:  # whoever wrote it may have died before its sync
             os.fdatasync(fd)
         return True
     finally:
         os.close(fd)
+
+
+def _is_whole(line: bytes) -> bool:
+    """A line that was torn by a crash, and ended by whoever came next, is no event."""
+    try:
+        fastjson.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def mark(home: Home, chosen: list[str], day: str, start: int, end: int) -> None:
