@@ -9,12 +9,13 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from support_orc import BIN, Agent, System
+from support_orc import BIN, DEMO, Agent, System
 from support_tmux import wait_until
 from tmux_orchestrator.ground import clock, proc
 
@@ -316,3 +317,21 @@ def test_who_stops_giving_heartbeats_is_told_of_until_one_comes(system: System) 
     assert system.run("orc-heartbeat", "--agent", "dev").startswith("no sign of life")
     wait_until(lambda: said(system, "recovered"), what="the word of its return")
     assert said(system, "recovered")[0]["message"]["content"]["body"] == "team:dev sends heartbeats again"
+
+
+def test_agents_that_are_adopted_by_pattern_are_watched_too(system: System) -> None:
+    system.configure("monitoring: {look_interval: 0.2}\nagents: {adopt: ['hand:*']}\n")
+    tmux = system.server.tmux
+    pane = tmux("new-session", "-d", "-P", "-F", "#{pane_id}", "-s", "hand", "-x", "100", "-y", "30", "bash --norc")
+    tmux("send-keys", "-t", pane, f"{sys.executable} {DEMO}", "Enter")
+    wait_until(lambda: "Say what to do" in system.server.screen(pane), what="the agent by hand")
+    assert json.loads(system.run("orc-monitor", "--once", "--json"))["agents"] == 1
+    child = subprocess.Popen([f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL)
+    system.children.append(child)
+    tmux("send-keys", "-t", pane, "[[tool:rm -rf build]] x", "Enter")
+    wait_until(lambda: said(system, "waiting"), what="its question")
+    assert said(system, "waiting")[0]["message"]["content"]["context"]["agent"] == f"hand:pane-{pane[1:]}"
+    tmux("send-keys", "-t", pane, "Escape", "C-d")
+    system.demo("qa").kill()
+    wait_until(lambda: alerts(system), what="the witness's alert")
+    assert len(alerts(system)) == 1 and "qa died" in alerts(system)[0], "who left by hand did not die"

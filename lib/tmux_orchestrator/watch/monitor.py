@@ -60,6 +60,7 @@ class Monitor:
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self.deaths = Deaths()
         self.hearing: Hearing | None = None
+        self.agents: list[Agent] = []  # the registered ones, and those that are adopted by pattern
         self._signs: dict[str, Sign | None] = {}
         self._touched = True  # a hook may have spoken since they were read
         self._findings: list[Matter] = []  # of the strategies' last look
@@ -90,7 +91,7 @@ class Monitor:
 
     def once(self) -> dict[str, Any]:
         """One cycle: what was found and done, and how long each part took (milliseconds)."""
-        done = self._cycle(self.control.registered)
+        done = self._cycle(self._everybody())
         ended = [life for life in self.lives.of.values() if life.state == "dead"]
         self.control.close()
         return self.health.cycle | {
@@ -109,9 +110,10 @@ class Monitor:
                 self._due_ns = self.deaths.due_ns = NEVER
                 self._sweep_ns = now + self._ns("monitoring.check_interval")
                 self._look_ns = now + self._ns("monitoring.look_interval")
-                self._cycle(self.control.registered)
+                self._cycle(self._everybody())
             elif now >= self._look_ns:
                 self._look_ns = now + self._ns("monitoring.look_interval")
+                self._everybody()
                 self._cycle(self._unhooked() + self._heard())
             elif self._touched and (heard := self._heard()):
                 self._cycle(heard)
@@ -128,25 +130,34 @@ class Monitor:
             for control in (self.control, self.poll):
                 control.configure(self.live.config)
         self.control.look_anew()
-        agents = self.poll.registered = self.control.registered
-        self.lives.keep_only(agent.key for agent in agents)
-        self.deaths.attend(agents)
-        if self.hearing is not None and (news := self.hearing.turn(agents, self.lives.of, self.live.config)):
+        self.poll.registered = self.control.registered
+        known = {agent.key for agent in self.control.registered}
+        adopted = [agent for agent in self.agents if agent.key not in known and _is_patterns(agent)]
+        self.agents = self.control.registered + adopted
+        self.lives.keep_only(agent.key for agent in self.agents)
+        self.deaths.attend(self.agents)
+        if self.hearing is not None and (news := self.hearing.turn(self.agents, self.lives.of, self.live.config)):
             self._say(f"WARNING {news}")
 
+    def _everybody(self) -> list[Agent]:
+        """With those whose panes `agents.adopt` names, as they are now."""
+        self.agents = self.control.everybody()
+        self.lives.keep_only(agent.key for agent in self.agents)
+        return self.agents
+
     def _unhooked(self) -> list[Agent]:
-        return [agent for agent in self.control.registered if self._signs.get(agent.key) is None]
+        return [agent for agent in self.agents if self._signs.get(agent.key) is None]
 
     def _heard(self) -> list[Agent]:
         """The agents whose hooks have said anything new."""
         known = {key: sign.at for key, sign in self._signs.items() if sign is not None}
         self._read_signs()
         now = {key: sign.at for key, sign in self._signs.items() if sign is not None}
-        return [agent for agent in self.control.registered if now.get(agent.key) != known.get(agent.key)]
+        return [agent for agent in self.agents if now.get(agent.key) != known.get(agent.key)]
 
     def _read_signs(self) -> None:
         self._touched = False
-        self._signs = {agent.key: signs.load(self.home, agent) for agent in self.control.registered}
+        self._signs = {agent.key: signs.load(self.home, agent) for agent in self.agents}
 
     def _sleep(self) -> None:
         """Until something ends, the registry changes, something is due, or a signal comes; a second at the longest."""
@@ -178,7 +189,7 @@ class Monitor:
         """Look at these, and act on what is known of all."""
         begin, settings = time.monotonic(), self.live.config
         self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
-        if len(agents) == len(self.control.registered):
+        if len(agents) == len(self.agents):
             self._read_signs()
         looks = self._looks(agents)
         looked = time.monotonic()
@@ -260,7 +271,7 @@ class Monitor:
         settings, life = self.live.config, self.lives.of[matter.subject]
         agent, away = life.seen.agent, {one.key for one in self.lives.of.values() if one.state == "waiting"}
         above = settings.get("delivery.escalate_to")
-        to = questions.route(self.control.registered, agent, above, settings.groups, away)
+        to = questions.route(self.agents, agent, above, settings.groups, away)
         return questions.address(matter, life, to, self.control.profile(agent).answers)
 
     def _publish(self, events: list[dict[str, Any]]) -> None:
@@ -281,3 +292,8 @@ def _until(outcome: Outcome) -> int:
     """When, on the boot clock, whoever was not started may be tried again; NEVER: only by hand."""
     wait_s = 1.0 if outcome.action == FAILED else outcome.wait_s
     return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
+
+
+def _is_patterns(agent: Agent) -> bool:
+    """Is it adopted by the configuration, and in no registry?"""
+    return agent.adopted and agent.name.startswith("pane-")
