@@ -18,7 +18,7 @@ _orc() {
     orc-ratelimit) options='--burst --cost --help --peek --rate --version --wait' ;;
     orc-read) options='--cursor-file --filter --follow --from --group --help --id --json --output --priority --quiet --reverse --session --since --tag --tail --type --unread --until --version' ;;
     orc-recover) options='--all --dry-run --force --help --reason --version' ;;
-    orc-run) options='--group --help --profile --restart --role --session --version --window' ;;
+    orc-run) options='--group --help --profile --restart --role --session --supervisor --version --window' ;;
     orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
@@ -31,6 +31,7 @@ _orc() {
     --profile) choice="aider claude codex demo gemini plain" ;;
     --priority | -p) choice="critical high normal low" ;;
     --format) choice="json text" ;;
+    --supervisor) choice="monitor team none" ;;
     --restart) choice="never crash always" ;;
     *)
       [ "$COMP_CWORD" -ne "$first" ] || choice=$verbs

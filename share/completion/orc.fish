@@ -121,6 +121,7 @@ complete -c orc-run -l profile -xa 'aider claude codex demo gemini plain'
 complete -c orc-run -l restart -xa 'never crash always'
 complete -c orc-run -l role -r
 complete -c orc-run -l session -r
+complete -c orc-run -l supervisor -xa 'monitor team none'
 complete -c orc-run -l window -r
 complete -c orc-run -l help
 complete -c orc-run -l version

@@ -32,6 +32,7 @@ VALUES = {
     "priority": "critical high normal low",
     "profile": " ".join(sorted(name[:-5] for name in os.listdir(ROOT + "/share/profiles") if name.endswith(".toml"))),
     "restart": "never crash always",
+    "supervisor": "monitor team none",
     "format": "json text",
     "file": "",  # a file's name
     "cursor_file": "",

@@ -64,6 +64,8 @@ in_pane() { tm run-shell true && tm capture-pane -p -J -S - -t "$1" | grep -qF -
   contains "$stderr" "did you mean claude"
   expect 64 orc-run Pm -- sleep 1000
   expect 64 orc-run pm --restart maybe -- sleep 1000
+  expect 64 orc-run pm --supervisor boss -- sleep 1000
+  contains "$stderr" "none of monitor, team, none"
   expect 64 orc-run pm -o nonsense -- sleep 1000
   one_line "$stderr"
   run ! tm list-sessions

@@ -13,7 +13,10 @@ import pytest
 
 from support_orc import BIN, Agent, System
 from support_tmux import wait_until
-from tmux_orchestrator.ground import proc
+from tmux_orchestrator.agents.control import Control
+from tmux_orchestrator.ground import config, proc
+from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.watch import recovery
 
 QUICK = "recovery: {spacing_s: 0}\n"
 
@@ -97,6 +100,21 @@ def test_all_means_those_that_want_to_come_back(system: System) -> None:
     assert recorded(system) == [], "a dry run says nothing"
     assert {one["agent"] for one in recover(system, "--all")} == {"team:crash", "team:always"}
     assert recover(system, "--all", code=1) == [], "they are back"
+
+
+def test_each_agent_has_one_supervisor_and_whoever_is_named_is_started(system: System) -> None:
+    those = {
+        name: system.agent(name, "sleep", "1000", options=("--restart", "crash", *more))
+        for name, more in (("mine", ()), ("theirs", ("--supervisor", "team")), ("nobodys", ("--supervisor", "none")))
+    }
+    told = [line.split("\t") for line in system.run("orc-agent", "list", "-o", "name,supervisor").splitlines()]
+    assert told == [["mine", "monitor"], ["theirs", "team"], ["nobodys", "none"]]
+    for agent in those.values():
+        agent.kill()
+    control = Control(Home(system.root), config.load(Home(system.root)))
+    assert [one.agent.name for one in recovery.Recovery(control, who="team").candidates()] == ["theirs"]
+    assert [one["agent"] for one in recover(system, "--all")] == ["team:mine"]
+    assert [one["agent"] for one in recover(system, "theirs", "nobodys")] == ["team:theirs", "team:nobodys"]
 
 
 def test_a_live_agent_is_not_touched_without_force(system: System) -> None:

@@ -415,7 +415,8 @@ from tmux_orchestrator.agents import roster, runner
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.ground.tmux import Tmux
 roster.register = lambda home, agent: os.kill(os.getpid(), signal.SIGKILL)
-plan = runner.Plan("pm", "main", "", "pm", [], "plain", "never", ["touch", sys.argv[2]], "/", dict(os.environ), 0o22)
+plan = runner.Plan("pm", "main", "", "pm", [], "plain", "never", "none", ["touch", sys.argv[2]], "/",
+                   dict(os.environ), 0o22)
 runner.start(Home(os.environ["ORC_HOME"]), Tmux(sys.argv[1]), sys.argv[1], plan)
 """
 
@@ -476,7 +477,7 @@ def test_a_failure_leaves_a_dead_agent_as_it_was(server: Server, home: Home, mon
 
 def start(server: Server, home: Home, argv: list[str]) -> Agent:
     env = {"PATH": os.environ["PATH"]}
-    plan = runner.Plan("pm", "main", "", "pm", [], "plain", "never", argv, "/", env, 0o22)
+    plan = runner.Plan("pm", "main", "", "pm", [], "plain", "never", "none", argv, "/", env, 0o22)
     return runner.start(home, Tmux(server.socket), server.socket, plan)
 
 

@@ -34,7 +34,7 @@ FIELDS: dict[str, Any] = {
     "nonce": "",  # also in the pane's option @orc_nonce
     "adopted": False,
     "paused": False,
-    "supervisor": "none",
+    "supervisor": "none",  # who alone starts it again when it ended: monitor, team, none
     "restart": "never",  # never, crash, always
     "cwd": "",
     "argv": [],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.tmux import Tmux
 
 RESTART = ("never", "crash", "always")
+MONITOR, TEAM, NONE = SUPERVISORS = ("monitor", "team", "none")
 GRACE_S = 10.0
 
 
@@ -40,6 +41,7 @@ class Plan:
     groups: list[str]
     profile: str
     restart: str
+    supervisor: str
     argv: list[str]
     cwd: str
     env: dict[str, str]
@@ -58,7 +60,7 @@ def start(home: Home, tmux: Tmux, socket: str, plan: Plan) -> Agent:
         if before is not None and before.alive():
             raise UsageError(f"{before.key} is running: choose another name, or run orc-agent restart {before.key}")
         path = launch.file(home, plan.session, plan.name)
-        same = ("name", "session", "role", "groups", "profile", "restart", "cwd", "argv")
+        same = ("name", "session", "role", "groups", "profile", "restart", "supervisor", "cwd", "argv")
         agent = Agent({field: getattr(plan, field) for field in same} | {"launch": path, "socket": socket})
         return _launch(home, tmux, agent, before, plan)
 
@@ -118,6 +120,8 @@ def check(plan: Plan) -> None:
     registry.check_names(plan.name, plan.role, *plan.groups)
     if plan.restart not in RESTART:
         raise UsageError(f"--restart {plan.restart} is none of {', '.join(RESTART)}: correct it")
+    if plan.supervisor not in SUPERVISORS:
+        raise UsageError(f"--supervisor {plan.supervisor} is none of {', '.join(SUPERVISORS)}: correct it")
     program = plan.argv[0] if plan.argv else ""
     path = plan.env.get("PATH", os.defpath)
     where = program if "/" not in program else os.path.join(plan.cwd, program)

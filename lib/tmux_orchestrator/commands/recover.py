@@ -11,13 +11,14 @@ usage: orc-recover TARGET...
        orc-recover --all
 
 Starts agents again that ended, as their panes' own process, with the command, folder and environment they had.
---all means those that were started with --restart crash (and died) or always (and ended). Each is told who it is
-and what it was last told, and the project manager of its session hears of it. The section recovery of the
-configuration says how often: at once after a stable run, then later and later, and after too many only with --force.
+--all means those whose supervisor is the monitor, and that were started with --restart crash (and died) or always
+(and ended). Each is told who it is and what it was last told, and the project manager of its session hears of it.
+The section recovery of the configuration says how often: at once after a stable run, then later and later, and after
+too many only with --force.
 Prints what was done for each; ends with 0 when all are back, 1 when there was none to start, 75 when the rules say
 later, 69 when a start failed or a target still runs.
 
-  -a, --all               every agent that its own --restart wants back
+  -a, --all               every agent of the monitor that its own --restart wants back
   --reason TEXT           why, for the log and the briefing
   --force                 whatever the rules say; one that runs is ended first
   --dry-run               only say what would be done

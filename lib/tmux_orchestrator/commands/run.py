@@ -25,6 +25,7 @@ its window stays, says how it ended and how to start it again. Prints what was r
   --window WINDOW         a window, by name or index, to share; made if there is none (default a new one called NAME)
   --profile PROFILE       how to type into it (default what knows COMMAND, else plain)
   --restart WHEN          never (default), crash or always
+  --supervisor WHO        who starts it again: monitor, team or none (default monitor where --restart wants it back)
   -o FORMAT               jsonl, json, table or FIELD,FIELD...
 
 examples:
@@ -62,22 +63,23 @@ def _start(given: options.Options) -> int:
 
 
 def _plan(given: options.Options, settings: Config, server: Tmux) -> Plan:
-    from tmux_orchestrator.agents import profiles
-    from tmux_orchestrator.agents.runner import Plan
+    from tmux_orchestrator.agents import profiles, runner
 
     name, *argv = given.args
+    restart = given.restart or "never"
     known = profiles.load(settings.profiles)
     if given.profile is not None and given.profile not in known:
         near = options.near(given.profile, list(known))
         raise errors.UsageError(f"there is no profile {given.profile!r}{near}: take one of {', '.join(sorted(known))}")
-    return Plan(
+    return runner.Plan(
         name=name,
         session=given.session or _session(server),
         window=given.window or "",
         role=given.role or name,
         groups=given.group,
         profile=given.profile or profiles.for_command(known, argv).name,
-        restart=given.restart or "never",
+        restart=restart,
+        supervisor=given.supervisor or (runner.NONE if restart == "never" else runner.MONITOR),
         argv=argv,
         cwd=os.getcwd(),
         env=dict(os.environ),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmux_orchestrator.agents import runner
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
@@ -50,18 +51,25 @@ class Outcome:
 
 
 class Recovery:
-    """Restarts agents of one home. `sleep` passes the time between two of them, and may raise to end it there."""
+    """Restarts agents of one home, of its own accord only those whose supervisor is `who`.
 
-    def __init__(self, control: Control, sleep: Callable[[float], None] = time.sleep) -> None:
+    `sleep` passes the time between two of them, and may raise to end it there.
+    """
+
+    def __init__(
+        self, control: Control, sleep: Callable[[float], None] = time.sleep, who: str = runner.MONITOR
+    ) -> None:
         self.control = control
         self.home = control.home
         self._rules = policy.Rules.of(control.settings)
         self._sleep = sleep
+        self._who = who
         self._source = daemon_source("recovery")
 
     def candidates(self) -> list[Seen]:
-        """The agents that ended and whose `--restart` says that they come back."""
-        return [seen for seen in self.control.look(self.control.registered) if comes_back(seen)]
+        """The agents that ended, that are ours to supervise, and whose `--restart` says that they come back."""
+        mine = [agent for agent in self.control.registered if agent.supervisor == self._who]
+        return [seen for seen in self.control.look(mine) if comes_back(seen)]
 
     def run(
         self, targets: Sequence[str] | None, why: str = "", force: bool = False, dry_run: bool = False
