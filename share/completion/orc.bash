@@ -6,7 +6,7 @@ _orc() {
   fi
   case $command in
     orc-ack) options='--from --help --note --version' ;;
-    orc-agent) verbs='adopt answer attach broadcast escalate forget interrupt list pause peek rename restart resume send show stop wait' options='--all --asked --dry-run --force --group --help --lines --name --profile --role --session --timeout --until --version' ;;
+    orc-agent) verbs='adopt answer attach broadcast escalate forget interrupt list pause peek rename restart resume send show stop wait' options='--all --asked --dry-run --force --fresh --group --help --lines --name --profile --role --session --timeout --until --version' ;;
     orc-broker) options='--help --once --standby --version' ;;
     orc-component) verbs='clear-queues logs near restart start status stop' options='--dry-run --follow --help --version --yes' ;;
     orc-config) verbs='check get init show' options='--help --json --version' ;;
@@ -17,7 +17,7 @@ _orc() {
     orc-publish) options='--at --category --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
     orc-ratelimit) options='--burst --cost --help --peek --rate --version --wait' ;;
     orc-read) options='--cursor-file --filter --follow --from --group --help --id --json --output --priority --quiet --reverse --session --since --tag --tail --type --unread --until --version' ;;
-    orc-recover) options='--all --dry-run --force --help --reason --version' ;;
+    orc-recover) options='--all --dry-run --force --fresh --help --reason --version' ;;
     orc-run) options='--group --help --profile --restart --role --session --supervisor --version --window' ;;
     orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;

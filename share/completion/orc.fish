@@ -8,6 +8,7 @@ complete -c orc-agent -l all
 complete -c orc-agent -l asked -r
 complete -c orc-agent -l dry-run
 complete -c orc-agent -l force
+complete -c orc-agent -l fresh
 complete -c orc-agent -l group -r
 complete -c orc-agent -s n -l lines -r
 complete -c orc-agent -l name -r
@@ -111,6 +112,7 @@ complete -c orc-read -l version
 complete -c orc-recover -s a -l all
 complete -c orc-recover -l dry-run
 complete -c orc-recover -l force
+complete -c orc-recover -l fresh
 complete -c orc-recover -s o -r
 complete -c orc-recover -l reason -r
 complete -c orc-recover -l help

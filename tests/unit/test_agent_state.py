@@ -228,7 +228,7 @@ def test_adoption(server: Server, home: Home, by_hand: str) -> None:
     with pytest.raises(UsageError, match="registered already"):
         control(home).adopt("web:0", "other", None, [], None)
     with pytest.raises(UsageError, match="was adopted"):
-        control(home).restart(agent, force=True)
+        control(home).restart(control(home).look([agent])[0], force=True)
 
 
 def test_a_shell_is_never_adopted_whatever_profile_is_named(server: Server, home: Home, by_hand: str) -> None:
@@ -349,7 +349,7 @@ def test_the_states_of_a_real_agent(system: System) -> None:
     becomes(system, "gone")
     seen = of(system).see("dev")
     assert seen.source == "tmux" and seen.since is not None and seen.why == "ended with status 0"
-    of(system).restart(of(system).find("dev"), force=False)
+    of(system).restart(of(system).see("dev"), force=False)
     becomes(system, "idle")
     again = of(system).find("dev")
     os.kill(again.pid, signal.SIGKILL)
@@ -439,7 +439,7 @@ def test_rename_takes_everything_along(system: System) -> None:
     with pytest.raises(UsageError, match="taken"):
         of(system).rename(of(system).find("dev"), "lead")
     assert of(system).find("dev").alive()
-    of(system).restart(of(system).find("lead"), force=True)
+    of(system).restart(of(system).see("lead"), force=True)
     becomes(system, "idle", "lead")
     for wrong in ("Lead", "#(touch CANARY)", ""):
         with pytest.raises(UsageError, match="no name"):

@@ -123,3 +123,28 @@ def test_resuming() -> None:
     assert SHIPPED["claude"].resume_argv(["claude"], None) == ["claude", "--continue"]
     assert SHIPPED["codex"].resume_argv(["env", "A=1", "codex"], "abc") == ["env", "A=1", "codex", "resume", "abc"]
     assert SHIPPED["plain"].resume_argv(["vim", "x"], "abc") == ["vim", "x"]
+
+
+@pytest.mark.parametrize(
+    ("given", "resumed", "fresh"),
+    [
+        ("claude --resume old --model m", "claude --resume new --model m", "claude --model m"),
+        ("claude --model m -r old", "claude --resume new --model m", "claude --model m"),
+        ("claude --resume=old", "claude --resume new", "claude"),
+        ("claude -c --fork-session", "claude --resume new", "claude"),
+        ("claude --session-id old", "claude --resume new", "claude"),
+        ("claude --resume -p", "claude --resume new -p", "claude -p"),
+        ("claude -p -- --resume old", "claude --resume new -p -- --resume old", "claude -p -- --resume old"),
+        ("codex resume --last", "codex resume new", "codex"),
+        ("codex --full-auto resume old", "codex resume new --full-auto", "codex --full-auto"),
+        ("env A=1 node /x/gemini.js -r latest", "env A=1 node /x/gemini.js --resume new", "env A=1 node /x/gemini.js"),
+        ("vim --resume x", "vim --resume x", "vim --resume x"),
+    ],
+)
+def test_a_command_line_that_says_which_conversation_says_it_once(given: str, resumed: str, fresh: str) -> None:
+    argv = given.split()
+    profile = profiles.for_command(SHIPPED, argv)
+    assert profile.resume_argv(argv, "new") == resumed.split()
+    assert profile.resume_argv(profile.resume_argv(argv, "old"), "new") == resumed.split()
+    assert profile.fresh_argv(argv) == fresh.split()
+    assert argv == given.split()

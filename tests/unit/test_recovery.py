@@ -13,6 +13,7 @@ import pytest
 
 from support_orc import BIN, Agent, System
 from support_tmux import wait_until
+from tmux_orchestrator.agents import registry, signs
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.ground import config, proc
 from tmux_orchestrator.ground.paths import Home
@@ -200,3 +201,118 @@ def test_two_recoveries_at_once_start_it_once(system: System) -> None:
     codes = sorted(one.wait(60) for one in started)
     assert codes == [0, 69, 69, 69], "the others find it running"
     assert [action for _, action, _ in recorded(system)].count("respawned") == 1
+
+
+CLAUDE = """#!/bin/sh
+echo "$*" >>"$0.argv"
+case $* in *unknown*) echo No conversation found; exit 1 ;; esac
+exec sleep 1000
+"""
+
+
+class Claude:
+    """A program that is called claude, writes down how it was started, and does not know the conversation `unknown`."""
+
+    def __init__(self, system: System, *argv: str) -> None:
+        self.system, self.path = system, system.root + "/claude"
+        Path(self.path).write_text(CLAUDE, encoding="ascii")
+        os.chmod(self.path, 0o700)
+        system.agent("dev", self.path, *argv, options=("--restart", "crash"))
+        self.started = 0
+        self.wait()
+
+    @property
+    def agent(self) -> registry.Agent:
+        return registry.load(Home(self.system.root))[0]
+
+    def wait(self) -> list[str]:
+        """How it was started since the last call, once."""
+        lines: list[str] = []
+
+        def written() -> bool:
+            lines[:] = Path(self.path + ".argv").read_text(encoding="utf-8").split("\n")[self.started : -1]
+            return bool(lines)
+
+        wait_until(lambda: os.path.exists(self.path + ".argv") and written(), what="its start")
+        self.started += len(lines)
+        return lines
+
+    def says(self, session_id: str) -> None:
+        """What its hook would write."""
+        signs.update(Home(self.system.root), self.agent, lambda sign: setattr(sign, "session_id", session_id))
+
+    def dies(self) -> None:
+        os.kill(self.agent.pid, signal.SIGKILL)
+        wait_dead(self.agent.pid)
+
+    def ends(self) -> None:
+        wait_until(lambda: "status 1" in self.system.run("orc-agent", "show", "dev", "-o", "why"), what="its end")
+
+
+def test_the_conversation_is_taken_up_again_by_its_id_and_never_nested(system: System) -> None:
+    system.configure("recovery: {spacing_s: 0, backoff_s: [0, 0]}\n")
+    claude = Claude(system, "--continue", "--model", "m")
+    claude.says("5f3a-1")
+    claude.dies()
+    (outcome,) = recover(system, "dev")
+    assert outcome["session_id"] == "5f3a-1" and claude.wait() == ["--resume 5f3a-1 --model m"]
+    (record,) = [e for e in system.events() if e["message"]["type"] == "recovery"]
+    assert record["message"]["content"]["context"]["session_id"] == "5f3a-1"
+    claude.says("7b.2_x")
+    claude.dies()
+    recover(system, "dev")
+    assert claude.wait() == ["--resume 7b.2_x --model m"]
+    system.run("orc-agent", "restart", "dev", "--force")
+    assert claude.wait() == ["--resume 7b.2_x --model m"]
+    system.run("orc-agent", "restart", "dev", "--force", "--fresh")
+    assert claude.wait() == ["--model m"] and claude.agent.argv[1:] == ["--continue", "--model", "m"]
+    claude.dies()
+    assert recover(system, "dev", "--fresh")[0]["session_id"] is None and claude.wait() == ["--model m"]
+
+
+@pytest.mark.parametrize("said", ["", "-p", "--dangerous", "a b", "x;y", "../x", "$(x)", "a\nb", "x\n", "ä", "x" * 129])
+def test_what_is_no_plain_id_reaches_no_command_line(system: System, said: str) -> None:
+    claude = Claude(system)
+    claude.says(said)
+    claude.dies()
+    assert recover(system, "dev")[0]["session_id"] is None and claude.wait() == [""]
+
+
+def test_a_conversation_that_the_program_does_not_know_is_asked_for_once(system: System) -> None:
+    system.configure("recovery: {spacing_s: 0, backoff_s: [0, 0], cooldown_s: 0}\n")
+    claude = Claude(system)
+    claude.says("unknown")
+    claude.dies()
+    assert recover(system, "dev")[0]["session_id"] == "unknown" and claude.wait() == ["--resume unknown"]
+    claude.ends()
+    for _ in range(2):
+        assert recover(system, "dev")[0]["session_id"] is None and claude.wait() == [""]
+        claude.dies()
+    claude.says("newer")
+    assert recover(system, "dev")[0]["session_id"] == "newer" and claude.wait() == ["--resume newer"]
+
+
+def test_another_agent_of_that_name_takes_no_conversation_over(system: System) -> None:
+    claude = Claude(system)
+    claude.says("first")
+    claude.dies()
+    claude = Claude(system)
+    claude.dies()
+    assert recover(system, "dev")[0]["session_id"] is None
+
+
+def test_a_conversation_goes_along_with_a_new_name(system: System) -> None:
+    claude = Claude(system)
+    claude.says("first")
+    system.run("orc-agent", "rename", "dev", "lead")
+    claude.dies()
+    assert recover(system, "lead")[0]["session_id"] == "first"
+
+
+def test_what_is_not_there_to_be_started_is_a_failure_and_ends_nobody(system: System) -> None:
+    claude = Claude(system)
+    pid = claude.agent.pid
+    os.rename(claude.path, claude.path + ".away")
+    (outcome,) = recover(system, "dev", "--force", code=69)
+    assert outcome["action"] == "failed" and "there is no program" in str(outcome["reason"])
+    assert proc.start_time(pid) is not None

@@ -19,6 +19,7 @@ import pytest
 from support_tmux import Server, wait_until
 from tmux_orchestrator.agents import launch, registry, roster, runner, state, windows
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.agents.resume import Again
 from tmux_orchestrator.commands import run as command
 from tmux_orchestrator.ground import errors, proc
 from tmux_orchestrator.ground.errors import DataError, UnavailableError, UsageError
@@ -355,14 +356,17 @@ def test_a_program_that_cannot_be_started_says_so_in_the_pane(server: Server, ho
     wait_until(lambda: registry.program(agents(home)[0].pid) == "sleep")
 
 
-def test_a_folder_that_is_gone_at_the_restart_is_told_in_the_pane(server: Server, home: Home, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_at_the_restart_is_told_and_nothing_is_started(
+    server: Server, home: Home, tmp_path: Path
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     record = orc_run("pm", "--session", "main", "--", "sh", "-c", "exit 0", cwd=folder)
     wait_until(lambda: dead(server, record["pane"]))
     folder.rmdir()
-    assert orc("orc-agent", "restart", "pm").returncode == 0
-    wait_until(lambda: "cannot work in" in shown(server, record["pane"]))
+    done = orc("orc-agent", "restart", "pm")
+    assert done.returncode == errors.USAGE and f"the folder {str(folder)!r} is gone" in done.stderr
+    assert dead(server, record["pane"])
 
 
 def test_a_name_that_is_taken_by_a_live_agent_is_refused(server: Server, home: Home) -> None:
@@ -505,16 +509,16 @@ def test_restart(server: Server, home: Home) -> None:
     agent = start(server, home, list(SLEEP))
     tmux = Tmux(server.socket)
     with pytest.raises(UsageError, match="--force"):
-        runner.restart(home, tmux, agent, force=False)
+        runner.restart(home, tmux, agent, force=False, how=Again([]))
     assert agent.alive()
-    later = runner.restart(home, tmux, agent, force=True)
+    later = runner.restart(home, tmux, agent, force=True, how=Again([]))
     assert not agent.alive() and later.alive()
     assert later.pane == agent.pane and later.pid != agent.pid and later.nonce != agent.nonce
     assert [a.to_dict() for a in agents(home)] == [later.to_dict()]
     wait_until(lambda: registry.program(later.pid) == "sleep")
     Path(agent.launch).write_text("{")
     with pytest.raises(DataError, match="lost or damaged"):
-        runner.restart(home, tmux, later, force=True)
+        runner.restart(home, tmux, later, force=True, how=Again([]))
     assert later.alive(), "it was ended although it could not be started again"
 
 
@@ -531,7 +535,7 @@ def test_stop_is_noted_before_it_happens(server: Server, home: Home, monkeypatch
     assert runner.stop(home, agent, agent.pid, agent.pid_start)
     assert noted == ["stopped"] and not agent.alive()
     assert not runner.stop(home, agent, agent.pid, agent.pid_start)
-    assert runner.restart(home, Tmux(server.socket), agents(home)[0], force=False).ended == ""
+    assert runner.restart(home, Tmux(server.socket), agents(home)[0], force=False, how=Again([])).ended == ""
 
 
 def test_an_agent_that_ignores_sigterm_is_killed() -> None:

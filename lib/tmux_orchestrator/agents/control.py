@@ -16,10 +16,12 @@ from tmux_orchestrator.agents import (
     launch,
     places,
     registry,
+    resume,
     roster,
     runner,
     screen,
     sender,
+    signs,
     since,
     state,
 )
@@ -203,6 +205,7 @@ class Control:
             raise UsageError(f"{agent.key} is running: stop it first, with orc-agent stop {agent.key}")
         with launch.start_lock(self.home, agent.session, agent.name):
             roster.forget(self.home, agent.key)
+            signs.forget(self.home, agent.session, agent.name)
             if agent.launch:
                 _unlink(agent.launch)
 
@@ -215,7 +218,9 @@ class Control:
             if first == second:
                 return agent
             with launch.start_lock(self.home, agent.session, second):
-                return self._rename(agent, new)
+                renamed = self._rename(agent, new)
+                signs.rename(self.home, agent, new)
+                return renamed
 
     def _rename(self, agent: Agent, new: str) -> Agent:
         """The launch file has both names while the registry changes, so that a crash leaves one that is right."""
@@ -256,8 +261,10 @@ class Control:
             return runner.end(*process)
         return runner.stop(self.home, agent, *process)
 
-    def restart(self, agent: Agent, force: bool) -> Agent:
-        return runner.restart(self.home, self.server(agent.socket), agent, force)
+    def restart(self, seen: state.Seen, force: bool, fresh: bool = False) -> Agent:
+        """Start it again, with the conversation that it had, unless `fresh` or its CLI does not know that any more."""
+        how = resume.plan(self.home, seen, self.profile(seen.agent), fresh)
+        return runner.restart(self.home, self.server(seen.agent.socket), seen.agent, force, how)
 
     def wait(self, target: str, until: str, timeout_s: float | None) -> state.Seen:
         """Look until the agent is idle, waiting or gone (ended, however).

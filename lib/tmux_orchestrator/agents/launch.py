@@ -52,10 +52,24 @@ def read(path: str) -> dict[str, Any]:
     try:
         plan = fastjson.loads(data or b"")
         if type(plan["cwd"]) is str and type(plan["umask"]) is int and all(type(word) is str for word in plan["argv"]):
-            return {**plan, "argv": [*plan["argv"]], "env": {**plan["env"]}}
+            run = plan.get("run") or []
+            if all(type(word) is str for word in run):
+                return {**plan, "argv": [*plan["argv"]], "env": {**plan["env"]}, "run": [*run]}
     except (ValueError, KeyError, TypeError):
         pass
     raise DataError(f"{path} is lost or damaged: start the agent with orc-run again")
+
+
+def choose(path: str, run: list[str]) -> dict[str, Any]:
+    """Note what the next start runs instead of the registered command ([]: that one); the plan.
+
+    Raises DataError when the launch file is lost or damaged.
+    """
+    plan = read(path)
+    if run != plan["run"]:
+        plan["run"] = run
+        files.replace(path, fastjson.dumps(plan).encode("ascii"))
+    return plan
 
 
 def command(path: str) -> list[str]:
@@ -78,7 +92,7 @@ def run(path: str) -> int:
     except OSError as error:
         return _say(f"cannot work in {plan['cwd']!r}: {error.strerror}: make that folder, or start in another")
     try:
-        handover.become(plan["argv"], env, plan["umask"])
+        handover.become(plan["run"] or plan["argv"], env, plan["umask"])
     except (OSError, ValueError, IndexError) as error:
         reason = getattr(error, "strerror", None) or error
         return _say(f"cannot start {plan['argv'][:1]}: {reason}: install it, or correct the command")

@@ -48,7 +48,7 @@ _SHAPE: dict[str, Any] = {
     "dialog": {"cues": list, "guard": list, "option": str, "top": str},
     "state": {"working": list, "queued": list, "limited": list, "limited_until": list},
     "answers": {"*": list},
-    "resume": {"session": list, "last": list},
+    "resume": {"session": list, "last": list, "flags": list, "values": list},
 }
 _TYPES = {list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
 # Programs that run the agent CLI that their arguments name.
@@ -100,6 +100,8 @@ class Profile:
     answers: dict[str, tuple[str, ...]]
     resume_session: tuple[str, ...]
     resume_last: tuple[str, ...]
+    resume_flags: tuple[str, ...]  # words by which a command line chooses its conversation
+    resume_values: tuple[str, ...]  # the same, where a value may follow
 
     def answer_keys(self, choice: str) -> list[str]:
         """The keys that answer a dialog. Raises UsageError when the profile does not know the choice."""
@@ -111,12 +113,28 @@ class Profile:
         return list(keys)
 
     def resume_argv(self, argv: list[str], session_id: str | None) -> list[str]:
-        """The command line that takes the conversation up again: the one of `session_id`, else the last one."""
+        """The command line that takes the conversation up again: the one of `session_id`, else the last one.
+
+        What `argv` itself says about that is replaced.
+        """
         extra = self.resume_session if session_id else self.resume_last
         if not extra or not argv:
             return list(argv)
-        place = _program(argv) + 1
+        argv, place = self.fresh_argv(argv), _program(argv) + 1
         return [*argv[:place], *(word.replace("{session}", session_id or "") for word in extra), *argv[place:]]
+
+    def fresh_argv(self, argv: list[str]) -> list[str]:
+        """The command line without what it says about the conversation to take up; what follows `--` is left."""
+        place = _program(argv) + 1
+        kept, words, at = argv[:place], argv[place:], 0
+        while at < len(words) and words[at] != "--":
+            word, at = words[at], at + 1
+            if word in self.resume_values and at < len(words) and not words[at].startswith("-"):
+                at += 1
+            name = word.partition("=")[0]
+            if word not in self.resume_flags and name not in self.resume_values:
+                kept.append(word)
+        return kept + words[at:]
 
 
 def load(overrides: dict[str, Any] | None = None, folder: str = FOLDER) -> dict[str, Profile]:
@@ -240,6 +258,8 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
         },
         resume_session=_texts(f"{where}.resume.session", resume.get("session", [])),
         resume_last=_texts(f"{where}.resume.last", resume.get("last", [])),
+        resume_flags=_texts(f"{where}.resume.flags", resume.get("flags", [])),
+        resume_values=_texts(f"{where}.resume.values", resume.get("values", [])),
     )
 
 

@@ -41,6 +41,8 @@ FIELDS: dict[str, Any] = {
     "launch": "",  # path of the launch file; "" for an adopted pane
     "registered": "",
     "command": "",  # adopted: what must be in the foreground; "" where the agent is the pane's own process
+    "resumed": "",  # the conversation that its process took up, as its CLI calls it
+    "lost": "",  # one that its CLI did not know
     "ended": "",  # "stopped" when somebody ended it on purpose
 }
 
@@ -75,6 +77,8 @@ class Agent:
         launch: str
         registered: str
         command: str
+        resumed: str
+        lost: str
         ended: str
 
     def __init__(self, fields: dict[str, Any]) -> None:

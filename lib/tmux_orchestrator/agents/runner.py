@@ -16,12 +16,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tmux_orchestrator.agents import launch, places, registry, roster, shells, windows
+from tmux_orchestrator.agents import launch, places, registry, roster, shells, signs, windows
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import clock, proc
 from tmux_orchestrator.ground.errors import OrcError, SystemFailure, UnavailableError, UsageError
 
 if TYPE_CHECKING:
+    from tmux_orchestrator.agents.resume import Again
     from tmux_orchestrator.ground.paths import Home
     from tmux_orchestrator.ground.tmux import Tmux
 
@@ -61,12 +62,13 @@ def start(home: Home, tmux: Tmux, socket: str, plan: Plan) -> Agent:
             raise UsageError(f"{before.key} is running: choose another name, or run orc-agent restart {before.key}")
         path = launch.file(home, plan.session, plan.name)
         same = ("name", "session", "role", "groups", "profile", "restart", "supervisor", "cwd", "argv")
+        signs.forget(home, plan.session, plan.name)  # of another agent, which was called so
         agent = Agent({field: getattr(plan, field) for field in same} | {"launch": path, "socket": socket})
         return _launch(home, tmux, agent, before, plan)
 
 
-def restart(home: Home, tmux: Tmux, agent: Agent, force: bool) -> Agent:
-    """Start the agent again as it was started, in its pane. Raises UsageError when it runs and not `force`."""
+def restart(home: Home, tmux: Tmux, agent: Agent, force: bool, how: Again) -> Agent:
+    """Start the agent again in its pane. Raises UsageError when it runs and not `force`, or cannot be started."""
     if agent.adopted:
         raise UsageError(f"{agent.key} was adopted, so how it was started is not known: start it with orc-run")
     with launch.start_lock(home, agent.session, agent.name):
@@ -75,10 +77,11 @@ def restart(home: Home, tmux: Tmux, agent: Agent, force: bool) -> Agent:
             raise UsageError(f"{agent.key} was forgotten meanwhile: start it with orc-run")
         if now.alive() and not force:
             raise UsageError(f"{agent.key} is running: say --force to end it first")
-        launch.read(now.launch)
+        plan = launch.choose(now.launch, how.argv)
+        _check_program((plan["run"] or plan["argv"])[:1], plan["cwd"], plan["env"])
         if now.alive():
             end(now.pid, now.pid_start)
-        again = Agent(now.to_dict() | {"ended": ""})
+        again = Agent(now.to_dict() | {"ended": "", "resumed": how.session, "lost": how.lost})
         return _launch(home, tmux, again, now, None)
 
 
@@ -122,13 +125,19 @@ def check(plan: Plan) -> None:
         raise UsageError(f"--restart {plan.restart} is none of {', '.join(RESTART)}: correct it")
     if plan.supervisor not in SUPERVISORS:
         raise UsageError(f"--supervisor {plan.supervisor} is none of {', '.join(SUPERVISORS)}: correct it")
-    program = plan.argv[0] if plan.argv else ""
-    path = plan.env.get("PATH", os.defpath)
-    where = program if "/" not in program else os.path.join(plan.cwd, program)
-    if not program or shutil.which(where, path=path) is None:
-        raise UsageError(f"there is no program {program!r} on the PATH: install it, or correct the command")
+    _check_program(plan.argv[:1], plan.cwd, plan.env)
     if shells.takes_commands(plan.argv):
-        raise UsageError(f"{program} is a shell and would run what is typed into it: give the agent CLI itself")
+        raise UsageError(f"{plan.argv[0]} is a shell and would run what is typed into it: give the agent CLI itself")
+
+
+def _check_program(words: list[str], cwd: str, env: dict[str, str]) -> None:
+    """Raises UsageError when the folder or the program is not there."""
+    if not os.path.isdir(cwd):
+        raise UsageError(f"the folder {cwd!r} is gone: make it, or start the agent in another with orc-run")
+    program = words[0] if words else ""
+    where = program if "/" not in program else os.path.join(cwd, program)
+    if not program or shutil.which(where, path=env.get("PATH", os.defpath)) is None:
+        raise UsageError(f"there is no program {program!r} on the PATH: install it, or correct the command")
 
 
 def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, plan: Plan | None) -> Agent:

@@ -8,6 +8,9 @@ is taken up again. A damaged file counts as none: the next hook writes it anew.
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from tmux_orchestrator.agents import launch
 from tmux_orchestrator.ground import fastjson, files
 from tmux_orchestrator.ground.errors import OrcError
@@ -86,7 +89,11 @@ class Sign:
 
 
 def path(home: Home, agent: Agent) -> str:
-    return f"{home.run}/signs/{launch.file(home, agent.session, agent.name).rpartition('/')[2]}"
+    return _path(home, agent.session, agent.name)
+
+
+def _path(home: Home, session: str, name: str) -> str:
+    return f"{home.run}/signs/{launch.file(home, session, name).rpartition('/')[2]}"
 
 
 def load(home: Home, agent: Agent) -> Sign | None:
@@ -112,6 +119,18 @@ def update(home: Home, agent: Agent, change: Callable[[Sign], None]) -> Sign:
         change(sign)
         files.replace(where, fastjson.dumps(sign.to_dict()).encode("ascii"), sync=False)
     return sign
+
+
+def forget(home: Home, session: str, name: str) -> None:
+    """Who has this name from now on said nothing yet."""
+    with contextlib.suppress(OSError):
+        os.unlink(_path(home, session, name))
+
+
+def rename(home: Home, agent: Agent, new: str) -> None:
+    """What the agent said goes along with it to its new name."""
+    with contextlib.suppress(OSError):
+        os.rename(path(home, agent), _path(home, agent.session, new))
 
 
 def _read(where: str) -> Sign | None:

@@ -44,6 +44,7 @@ the others of its session, anybody else's to all; an escalation to `delivery.esc
   --until STATE           wait: idle, waiting (for a person) or gone
   --timeout DURATION      wait: give up after this time, with exit code 124
   --force                 restart: end it first if it runs
+  --fresh                 restart: with a new conversation, not the one that it had
   --dry-run               stop, restart, forget: say what would be done
   -n, --lines N           peek: the last N lines only
   -o FORMAT               list, show, adopt: jsonl, json, table or FIELD,FIELD...
@@ -179,7 +180,7 @@ def _restart(control: Control, given: options.Options) -> int:
         if given.dry_run:
             print(f"would start {agent.key} again" + (f", ending pid {agent.pid} first" if agent.alive() else ""))
         else:
-            recovery.by_hand(control, agent, given.force)
+            recovery.by_hand(control, agent, given.force, given.fresh)
     return errors.OK
 
 
@@ -304,7 +305,7 @@ ACTIONS: dict[str, Action] = {
     "pause": (_pause, "", 1, 1 << 20),
     "resume": (_resume, "", 1, 1 << 20),
     "stop": (_stop, "dry_run", 1, 1 << 20),
-    "restart": (_restart, "force dry_run", 1, 1 << 20),
+    "restart": (_restart, "force fresh dry_run", 1, 1 << 20),
     "adopt": (_adopt, "name role group profile o", 1, 1),
     "forget": (_forget, "dry_run", 1, 1 << 20),
     "rename": (_rename, "", 2, 2),

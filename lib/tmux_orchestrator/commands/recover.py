@@ -10,7 +10,8 @@ USAGE = """\
 usage: orc-recover TARGET...
        orc-recover --all
 
-Starts agents again that ended, as their panes' own process, with the command, folder and environment they had.
+Starts agents again that ended, as their panes' own process, with the command, folder and environment they had,
+and with their conversation where the agent CLI told its id.
 --all means those whose supervisor is the monitor, and that were started with --restart crash (and died) or always
 (and ended). Each is told who it is and what it was last told, and the project manager of its session hears of it.
 The section recovery of the configuration says how often: at once after a stable run, then later and later, and after
@@ -21,6 +22,7 @@ later, 69 when a start failed or a target still runs.
   -a, --all               every agent of the monitor that its own --restart wants back
   --reason TEXT           why, for the log and the briefing
   --force                 whatever the rules say; one that runs is ended first
+  --fresh                 with a new conversation, not the one that it had
   --dry-run               only say what would be done
   -o FORMAT               jsonl, json, table or FIELD,FIELD...
 
@@ -29,7 +31,7 @@ examples:
   * * * * *  orc-recover --all        (a line for cron)
 """
 
-COLUMNS = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s")
+COLUMNS = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s", "session_id")
 _LATER = (policy.COOLDOWN, policy.BACKOFF, policy.BREAKER)
 
 
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))
     engine = recovery.Recovery(Control(home, settings))
-    done = engine.run(None if given.all else given.args, given.reason or "", given.force, given.dry_run)
+    done = engine.run(None if given.all else given.args, given.reason or "", given.force, given.dry_run, given.fresh)
     output.show([one.record() for one in done], given.o, COLUMNS, COLUMNS)
     return _code(done)
 

@@ -43,10 +43,11 @@ class Outcome:
     attempt: int = 0
     downtime_ms: int = 0
     wait_s: float = 0.0
+    session_id: str | None = None  # the conversation that it took up again
     session: str = field(default="", repr=False)
 
     def record(self) -> dict[str, Any]:
-        told = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s")
+        told = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s", "session_id")
         return {name: getattr(self, name) for name in told}
 
 
@@ -72,12 +73,17 @@ class Recovery:
         return [seen for seen in self.control.look(mine) if comes_back(seen)]
 
     def run(
-        self, targets: Sequence[str] | None, why: str = "", force: bool = False, dry_run: bool = False
+        self,
+        targets: Sequence[str] | None,
+        why: str = "",
+        force: bool = False,
+        dry_run: bool = False,
+        fresh: bool = False,
     ) -> list[Outcome]:
         """Start them again (None: the `candidates`), as far as the rules allow, and tell everybody whom it concerns.
 
-        `why`: what whoever asked gives as the reason. Raises UsageError for an unknown target, TryLater while another
-        recovery runs.
+        `why`: what whoever asked gives as the reason. `fresh`: with new conversations.
+        Raises UsageError for an unknown target, TryLater while another recovery runs.
         """
         done: list[Outcome] = []
         with Lock(self.home.run + "/recovery.lock", _PATIENCE):
@@ -87,7 +93,7 @@ class Recovery:
                 for seen in self.candidates() if targets is None else self._named(targets):
                     if any(one.action == RESPAWNED for one in done) and not dry_run:
                         self._sleep(self.control.settings.get("recovery.spacing_s"))
-                    done.append(self._one(seen, pasts.setdefault(seen.agent.key, Past()), pasts, force, dry_run))
+                    done.append(self._one(seen, pasts.setdefault(seen.agent.key, Past()), pasts, force, dry_run, fresh))
                     if why and done[-1].action == RESPAWNED:
                         done[-1].reason += f" ({why})"
             finally:
@@ -99,7 +105,7 @@ class Recovery:
         agents = {agent.key: agent for agent in map(self.control.find, targets)}
         return self.control.look(list(agents.values()))
 
-    def _one(self, seen: Seen, past: Past, pasts: dict[str, Past], force: bool, dry_run: bool) -> Outcome:
+    def _one(self, seen: Seen, past: Past, pasts: dict[str, Past], force: bool, dry_run: bool, fresh: bool) -> Outcome:
         key, now = seen.agent.key, clock.now_ns()
         over = seen.state in ("dead", "gone")
         refused = _refusal(seen, force)
@@ -117,7 +123,7 @@ class Recovery:
             policy.started(past, ran, now, self._rules)
             save(self.home, pasts)
             try:
-                self.control.restart(seen.agent, force)
+                outcome.session_id = self.control.restart(seen, force, fresh).resumed or None
             except OrcError as error:
                 outcome.action, outcome.reason = FAILED, str(error)
         outcome.attempt = len(past.starts)
@@ -176,17 +182,19 @@ class Recovery:
         )
 
 
-def by_hand(control: Control, agent: Agent, force: bool) -> None:
+def by_hand(control: Control, agent: Agent, force: bool, fresh: bool = False) -> None:
     """Somebody starts it again and knows what they do: what was tried before no longer counts.
 
     Raises UsageError when it runs and not `force`.
     """
-    control.restart(agent, force)
+    again = control.restart(control.look([agent])[0], force, fresh)
     with Lock(control.home.run + "/recovery.lock", _PATIENCE):
         pasts = load(control.home)
         if pasts.pop(agent.key, None) is not None:
             save(control.home, pasts)
-    Log(control.home).append([_recorded(Outcome(agent.key, RESPAWNED, "by hand"), control.source)])
+    Log(control.home).append(
+        [_recorded(Outcome(agent.key, RESPAWNED, "by hand", session_id=again.resumed or None), control.source)]
+    )
 
 
 def load(home: Home) -> dict[str, Past]:
@@ -205,7 +213,7 @@ def save(home: Home, pasts: dict[str, Past]) -> None:
 
 
 def _recorded(one: Outcome, source: dict[str, Any]) -> dict[str, Any]:
-    context = one.record() | {"session_id": None}
+    context = one.record()
     text = f"{one.agent} {one.action}: {one.reason}"
     return event.build(text, source, type="recovery", priority="low", context=context)
 
