@@ -6,7 +6,7 @@ _orc() {
   fi
   case $command in
     orc-ack) options='--from --help --note --version' ;;
-    orc-agent) verbs='adopt answer attach broadcast escalate forget interrupt list pause peek rename restart resume send show stop wait' options='--all --asked --dry-run --force --fresh --group --help --lines --name --profile --role --session --timeout --until --version' ;;
+    orc-agent) verbs='adopt answer attach broadcast escalate forget interrupt list pause peek rename restart restore resume send show stop wait' options='--all --asked --dry-run --force --fresh --group --help --lines --name --profile --role --session --timeout --until --version' ;;
     orc-broker) options='--help --once --standby --version' ;;
     orc-component) verbs='clear-queues logs near restart start status stop' options='--dry-run --follow --help --version --yes' ;;
     orc-config) verbs='check get init show' options='--help --json --version' ;;

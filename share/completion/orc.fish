@@ -3,7 +3,7 @@ complete -c orc-ack -l from -r
 complete -c orc-ack -l note -r
 complete -c orc-ack -l help
 complete -c orc-ack -l version
-complete -c orc-agent -n __fish_use_subcommand -xa 'adopt answer attach broadcast escalate forget interrupt list pause peek rename restart resume send show stop wait'
+complete -c orc-agent -n __fish_use_subcommand -xa 'adopt answer attach broadcast escalate forget interrupt list pause peek rename restart restore resume send show stop wait'
 complete -c orc-agent -l all
 complete -c orc-agent -l asked -r
 complete -c orc-agent -l dry-run

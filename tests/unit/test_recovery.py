@@ -81,10 +81,16 @@ def test_the_project_manager_hears_of_many_at_once_and_not_of_itself(system: Sys
     those = [system.demo(name, "--restart", "crash") for name in ("anna", "bob")]
     for agent in (pm, *those):
         agent.kill()
-    assert {one["agent"] for one in recover(system, "--all")} == {"team:anna", "team:bob"}
-    assert len(notices(system, "team:pm")) == 1 and notices(system, "team:pm")[0].count("\n") == 1
-    recover(system, "pm")
-    assert len(notices(system, "team:pm")) == 2, "its own briefing, and no word about itself"
+    assert [one["agent"] for one in recover(system, "--all")] == ["team:pm", "team:anna", "team:bob"]
+    briefing, report = notices(system, "team:pm")
+    assert briefing.startswith("You are pm, in session team,")
+    assert report.split("\n") == [
+        "team:anna was started again: ended by signal 9",
+        "team:bob was started again: ended by signal 9",
+    ]
+    (back, bobs) = notices(system, "team:bob")
+    assert back == "Your project manager team:pm is back: it was started again: ended by signal 9"
+    assert bobs.startswith("You are bob") and notices(system, "team:anna")[0] == back
 
 
 def test_all_means_those_that_want_to_come_back(system: System) -> None:

@@ -105,6 +105,7 @@ def _agent(where: places.Where, pane: Pane, profile: Profile, argv: list[str], n
             "nonce": nonce,
             "adopted": True,
             "argv": argv,
+            "boot": clock.boot_id(),
             "registered": clock.stamp(clock.now_ns()),
             "command": pane.command,
         }

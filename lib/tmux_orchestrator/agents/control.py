@@ -255,7 +255,7 @@ class Control:
     def stop(self, agent: Agent) -> bool:
         """End the agent; False when it does not run."""
         process = adoption.process(agent) if agent.adopted else (agent.pid, agent.pid_start)
-        if process is None:
+        if process is None or not agent.alive():
             return False
         if not self._is_registered(agent):
             return runner.end(*process)

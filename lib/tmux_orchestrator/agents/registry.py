@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.ground import fastjson, files, options, proc
+from tmux_orchestrator.ground import clock, fastjson, files, options, proc
 from tmux_orchestrator.ground.errors import DataError, UsageError
 
 TYPE_CHECKING = False
@@ -28,6 +28,8 @@ FIELDS: dict[str, Any] = {
     "socket": "",  # as ground.tmux takes it
     "server_pid": 0,
     "server_start": 0,
+    "boot": "",  # which boot of the machine these processes belong to; "": not known
+    "window": "",  # the window that it shares by name; "": one of its own
     "pane": "",  # %id, good only for this server
     "pid": 0,  # the pane's own process; for an adopted pane the shell beneath the agent
     "pid_start": 0,
@@ -64,6 +66,8 @@ class Agent:
         socket: str
         server_pid: int
         server_start: int
+        boot: str
+        window: str
         pane: str
         pid: int
         pid_start: int
@@ -95,7 +99,15 @@ class Agent:
 
     def alive(self) -> bool:
         """Does the registered process (not a later one with its number) run?"""
-        return self.pid > 0 and proc.alive(self.pid, self.pid_start)
+        return self.pid > 0 and proc.alive(self.pid, self.pid_start) and self._of_this_boot()
+
+    def server_alive(self) -> bool:
+        """Does the tmux server that it was started in run?"""
+        return proc.alive(self.server_pid, self.server_start) and self._of_this_boot()
+
+    def _of_this_boot(self) -> bool:
+        """After a reboot pids and start times begin anew, and may meet by chance."""
+        return self.boot in ("", clock.boot_id())
 
     def to_dict(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in FIELDS}

@@ -145,15 +145,15 @@ def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, plan: Pl
 
     The start lock is held, so the launcher does not look at either yet.
     """
-    argv, window = launch.command(agent.launch), plan.window if plan else ""
+    argv = launch.command(agent.launch)
     pane = _pane_of(tmux, before) if before else ""
     made = not pane
     if pane:
         tmux.run("respawn-pane", "-k", "-t", pane, "--", *argv)
     else:
-        pane = windows.make(agent.socket, agent.session, window or agent.name, not window, argv)
+        pane = _window(agent, plan, argv)
     try:
-        _mark(tmux, agent, pane)
+        _mark(tmux, agent, pane, bool(plan and plan.window))
         if plan:
             launch.write(agent.launch, plan.argv, plan.cwd, plan.env, plan.umask)
         roster.register(home, agent)
@@ -164,7 +164,18 @@ def _launch(home: Home, tmux: Tmux, agent: Agent, before: Agent | None, plan: Pl
     return agent
 
 
-def _mark(tmux: Tmux, agent: Agent, pane: str) -> None:
+def _window(agent: Agent, plan: Plan | None, argv: list[str]) -> str:
+    """A pane for an agent that has none: in the window that was asked for, or that it shared before, or a new one."""
+    wanted = plan.window if plan else agent.window
+    try:
+        return windows.make(agent.socket, agent.session, wanted or agent.name, not wanted, argv)
+    except UsageError:
+        if plan or not wanted:
+            raise
+        return windows.make(agent.socket, agent.session, agent.name, True, argv)  # several are called so by now
+
+
+def _mark(tmux: Tmux, agent: Agent, pane: str, shared: bool) -> None:
     """Set the pane's options, and fill in what identifies pane and process."""
     agent.pane, agent.nonce = pane, os.urandom(16).hex()
     label_pane(tmux, agent)
@@ -172,8 +183,10 @@ def _mark(tmux: Tmux, agent: Agent, pane: str) -> None:
         tmux.run("set-option", "-p", "-t", pane, name, value)
     now = next((p for p in tmux.panes() if p.id == pane and p.nonce == agent.nonce), None)
     agent.pid = now.pid if now else 0
+    agent.window = now.window_name if now and shared and windows.allowed(now.window_name) else agent.window
     agent.pid_start = proc.start_time(agent.pid) or 0
     agent.socket, agent.server_pid, agent.server_start = places.where(tmux)
+    agent.boot = clock.boot_id()
     agent.registered = clock.stamp(clock.now_ns())
     if not agent.pid_start:
         raise UnavailableError(f"{agent.key} ended before it could start: look into pane {pane}, then try again")

@@ -52,6 +52,8 @@ def make(socket: str, session: str, window: str, fresh: bool, argv: list[str]) -
     from libtmux import Server  # 77 ms: only who makes a window pays for it
     from libtmux.exc import LibTmuxException
 
+    if "/" in socket:
+        _make_folder(os.path.dirname(socket))
     server = Server(socket_path=socket) if "/" in socket else Server(socket_name=socket or None)
     for _ in range(3):
         try:
@@ -63,6 +65,14 @@ def make(socket: str, session: str, window: str, fresh: bool, argv: list[str]) -
         if made:
             return made
     raise UnavailableError(f"tmux has a session {session!r} and does not list it: see tmux list-sessions")
+
+
+def _make_folder(path: str) -> None:
+    """tmux makes the folder of a named socket, and not that of a path; a reboot may have emptied /tmp."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"cannot make {path} for tmux's socket: {error.strerror}") from None
 
 
 def _try(server: Server, session: str, window: str, fresh: bool, argv: list[str]) -> str:

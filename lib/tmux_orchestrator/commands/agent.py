@@ -27,6 +27,7 @@ usage: orc-agent list
        orc-agent escalate MESSAGE...
        orc-agent answer TARGET CHOICE [--asked ID]
        orc-agent wait TARGET --until STATE
+       orc-agent restore [SESSION...]
        orc-agent adopt PANE [--name NAME]
        orc-agent rename TARGET NAME
 
@@ -34,20 +35,24 @@ See the agents and steer them. TARGET is a name, session:name, session:window[.p
 %pane. A message of `-`, or none, is read from standard input. An agent's broadcast goes to
 the others of its session, anybody else's to all; an escalation to `delivery.escalate_to`.
 
+restore brings back every agent of these sessions, or of all, that ended but not on purpose: in its pane, or after a
+reboot in sessions and windows made anew, project managers first. It ends with 0 when one or more are back, 1 when
+there was none to bring back, 69 when a start failed. An adopted one is named and left.
+
   --name NAME             adopt: what to call it (default its window's name)
   --role ROLE             adopt: what it is for (default its name)
   --group GROUP...        adopt: a group that it belongs to
   --profile PROFILE       adopt: how to type into it (default what knows the program)
-  --all                   broadcast: to everybody, from an agent too
+  --all                   broadcast: to everybody, from an agent too; restore: also who left or was stopped on purpose
   --session SESSION       broadcast: to the agents of this session only
   --asked ID              answer: this question only, by the id that the question came with
   --until STATE           wait: idle, waiting (for a person) or gone
   --timeout DURATION      wait: give up after this time, with exit code 124
   --force                 restart: end it first if it runs
   --fresh                 restart: with a new conversation, not the one that it had
-  --dry-run               stop, restart, forget: say what would be done
+  --dry-run               stop, restart, restore, forget: say what would be done
   -n, --lines N           peek: the last N lines only
-  -o FORMAT               list, show, adopt: jsonl, json, table or FIELD,FIELD...
+  -o FORMAT               list, show, adopt, restore: jsonl, json, table or FIELD,FIELD...
 
 examples:
   orc-agent send backend-dev:2 "STATUS REQUEST: please say what you are working on"
@@ -184,6 +189,15 @@ def _restart(control: Control, given: options.Options) -> int:
     return errors.OK
 
 
+def _restore(control: Control, given: options.Options) -> int:
+    output.check(given.o, recovery.FIELDS)
+    done = recovery.Recovery(control).restore(given.args, given.all, given.dry_run)
+    output.show([one.record() for one in done], given.o, recovery.FIELDS, recovery.FIELDS)
+    if any(one.action == recovery.FAILED for one in done):
+        return errors.UNAVAILABLE
+    return errors.OK if any(one.action == recovery.RESPAWNED for one in done) else errors.NO
+
+
 def _forget(control: Control, given: options.Options) -> int:
     for agent in [control.find(target) for target in given.args]:
         if given.dry_run:
@@ -306,6 +320,7 @@ ACTIONS: dict[str, Action] = {
     "resume": (_resume, "", 1, 1 << 20),
     "stop": (_stop, "dry_run", 1, 1 << 20),
     "restart": (_restart, "force fresh dry_run", 1, 1 << 20),
+    "restore": (_restore, "all dry_run o", 0, 1 << 20),
     "adopt": (_adopt, "name role group profile o", 1, 1),
     "forget": (_forget, "dry_run", 1, 1 << 20),
     "rename": (_rename, "", 2, 2),

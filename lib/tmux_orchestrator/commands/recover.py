@@ -31,7 +31,6 @@ examples:
   * * * * *  orc-recover --all        (a line for cron)
 """
 
-COLUMNS = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s", "session_id")
 _LATER = (policy.COOLDOWN, policy.BACKOFF, policy.BREAKER)
 
 
@@ -39,13 +38,13 @@ def main(argv: list[str]) -> int:
     given = options.parse(USAGE, argv)
     if bool(given.args) == given.all:
         raise errors.UsageError("whom to start is missing, or said twice: name agents, or give --all")
-    output.check(given.o, COLUMNS)
+    output.check(given.o, recovery.FIELDS)
     home = paths.find_home()
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))
     engine = recovery.Recovery(Control(home, settings))
     done = engine.run(None if given.all else given.args, given.reason or "", given.force, given.dry_run, given.fresh)
-    output.show([one.record() for one in done], given.o, COLUMNS, COLUMNS)
+    output.show([one.record() for one in done], given.o, recovery.FIELDS, recovery.FIELDS)
     return _code(done)
 
 

@@ -241,7 +241,8 @@ class Monitor:
     def _recover(self) -> list[Outcome]:
         """Bring back who wants to come back, and may by now."""
         now = clock.boot_ns()
-        ended = [life for life in self.lives.of.values() if life.state in ENDED and recovery.comes_back(life.seen)]
+        ours = {seen.agent.key for seen in recovery.wanted([life.seen for life in self.lives.of.values()])}
+        ended = [life for life in self.lives.of.values() if life.state in ENDED and life.key in ours]
         self._waits = {one.process(): self._waits.get(one.process(), 0) for one in ended}
         if not self.live.config.get("recovery.enabled") or all(at > now for at in self._waits.values()):
             return []

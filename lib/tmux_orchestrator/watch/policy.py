@@ -13,10 +13,11 @@ A clock that ran back makes nobody wait for longer than these times: a start tha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tmux_orchestrator.ground.config import Config
 
+Kind = TypeVar("Kind")
 COOLDOWN, BACKOFF, BREAKER = "cooldown", "backoff", "breaker"
 
 
@@ -47,23 +48,35 @@ class Rules:
 
 @dataclass(slots=True)
 class Past:
-    """What was done for one agent: when it was started again, and after how many short runs in a row."""
+    """What was done for one agent: when it was started again, and after how many short runs in a row.
+
+    `told`: what was said already of its staying away, so that it is said once.
+    """
 
     starts: list[int] = field(default_factory=list)
     short_runs: int = 0
+    told: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"starts": self.starts, "short_runs": self.short_runs}
+        return {"starts": self.starts, "short_runs": self.short_runs, "told": self.told}
+
+    def tells(self, what: str) -> bool:
+        """Is it new? It is remembered as told; the last few are."""
+        if what in self.told:
+            return False
+        self.told = [*self.told, what][-4:]
+        return True
 
     @classmethod
     def from_dict(cls, stored: object) -> Past:
         """What `to_dict` made; an empty past for anything else."""
         if not isinstance(stored, dict):
             return cls()
-        starts, short_runs = stored.get("starts"), stored.get("short_runs")
-        if type(short_runs) is not int or not isinstance(starts, list) or any(type(at) is not int for at in starts):
+        short_runs = stored.get("short_runs")
+        starts, told = _list(stored.get("starts"), int), _list(stored.get("told", []), str)
+        if type(short_runs) is not int or starts is None or told is None:
             return cls()
-        return cls(starts, short_runs)
+        return cls(starts, short_runs, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,11 @@ def started(past: Past, ran_ns: int, now_ns: int, rules: Rules) -> None:
     past.short_runs = 0 if ran_ns >= rules.grace or not past.starts else past.short_runs + 1
     recent = [min(at, now_ns) for at in past.starts if now_ns - at < rules.within]
     past.starts = [*recent[-rules.attempts :], now_ns]
+
+
+def _list(values: object, kind: type[Kind]) -> list[Kind] | None:
+    """The values, if they are a list of that kind alone."""
+    return values if isinstance(values, list) and all(type(value) is kind for value in values) else None
 
 
 def _ns(seconds: float) -> int:

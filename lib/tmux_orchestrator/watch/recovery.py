@@ -4,51 +4,49 @@ The kernel decides what has ended; a live agent is touched by force only, an ado
 stopped on purpose stays so. One recovery of a home runs at a time, so two never start one agent twice. What was
 done stands in `logs/run/recovery.json`, noted before the start, and in the log as `recovery` events: a crash in
 between counts an attempt that did not happen, and never forgets one that did.
-Whoever is back is told who it is and what it was last told; its project manager hears of all at once.
+Project managers come before their teams. Whoever is back is told at once who it is and what it missed (see
+`briefing`); its project manager hears of all together, in the end.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from tmux_orchestrator.agents import runner
+from tmux_orchestrator.agents import inbox, registry, runner
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.eventlog import event, reader
-from tmux_orchestrator.eventlog.daylog import DAY_NS, Log, daemon_source
-from tmux_orchestrator.eventlog.event import short
-from tmux_orchestrator.ground import clock, fastjson, files
-from tmux_orchestrator.ground.errors import OrcError
+from tmux_orchestrator.eventlog.daylog import Log, daemon_source
+from tmux_orchestrator.ground import clock, fastjson, files, options
+from tmux_orchestrator.ground.errors import OrcError, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import policy
+from tmux_orchestrator.watch import briefing, incidents, policy, reports, succession
+from tmux_orchestrator.watch.incidents import LostServer
 from tmux_orchestrator.watch.policy import Past
+from tmux_orchestrator.watch.reports import FAILED as FAILED
+from tmux_orchestrator.watch.reports import FIELDS as FIELDS
+from tmux_orchestrator.watch.reports import REFUSED as REFUSED
+from tmux_orchestrator.watch.reports import RESPAWNED as RESPAWNED
+from tmux_orchestrator.watch.reports import Outcome as Outcome
 
-RESPAWNED, REFUSED, FAILED = "respawned", "refused", "failed"
+RUNNING, ADOPTED = "running", "adopted"
 _PATIENCE = 60.0  # seconds in which another recovery should be over
-_QUOTED = 300  # characters of what an agent was last told
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What was done for one agent. `wait_s`: when it may be tried again, in tenths rounded up; 0 if only by hand."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """`free`: the rules of time do not hold. `force`: nor does it matter that an agent runs: it is ended first."""
 
-    agent: str
-    action: str
-    reason: str
-    attempt: int = 0
-    downtime_ms: int = 0
-    wait_s: float = 0.0
-    session_id: str | None = None  # the conversation that it took up again
-    session: str = field(default="", repr=False)
-
-    def record(self) -> dict[str, Any]:
-        told = ("agent", "action", "reason", "attempt", "downtime_ms", "wait_s", "session_id")
-        return {name: getattr(self, name) for name in told}
+    why: str = ""
+    free: bool = False
+    force: bool = False
+    dry_run: bool = False
+    fresh: bool = False
+    tell_refused: bool = False
 
 
 class Recovery:
@@ -66,11 +64,15 @@ class Recovery:
         self._sleep = sleep
         self._who = who
         self._source = daemon_source("recovery")
+        self._pasts: dict[str, Past] = {}
+        self._lost: list[LostServer] = []
+        self._missed: set[str] = set()  # project managers for whom another may be started
 
     def candidates(self) -> list[Seen]:
-        """The agents that ended, that are ours to supervise, and whose `--restart` says that they come back."""
-        mine = [agent for agent in self.control.registered if agent.supervisor == self._who]
-        return [seen for seen in self.control.look(mine) if comes_back(seen)]
+        """The agents that ended, and are ours to start again."""
+        seen = self.control.look(self.control.registered)
+        self._missed = {one.agent.key for one in succession.leaderless(seen, _stays)}
+        return wanted(seen, self._who)
 
     def run(
         self,
@@ -85,101 +87,147 @@ class Recovery:
         `why`: what whoever asked gives as the reason. `fresh`: with new conversations.
         Raises UsageError for an unknown target, TryLater while another recovery runs.
         """
-        done: list[Outcome] = []
+        how = How(why, force, force, dry_run, fresh, tell_refused=targets is not None)
+        with self._alone():
+            return self._all(self.candidates() if targets is None else self._named(targets), how)
+
+    def restore(self, sessions: Sequence[str], everybody: bool = False, dry_run: bool = False) -> list[Outcome]:
+        """Bring back the agents of these sessions ([]: of all) that ended, whoever supervises them and whatever the
+        rules of time say; with `everybody` also those that left or were stopped on purpose.
+
+        Raises UsageError for an unknown session, TryLater while another recovery runs.
+        """
+        with self._alone():
+            known = sorted({agent.session for agent in self.control.registered})
+            for session in sessions:
+                if session not in known:
+                    near = options.near(session, known)
+                    raise UsageError(f"no agent of a session {session!r} is registered{near}: see orc-agent list")
+            those = [agent for agent in self.control.registered if not sessions or agent.session in sessions]
+            ended = ("dead", "gone") if everybody else ("dead",)
+            seen = [one for one in self.control.look(those) if one.state in ended]
+            self._missed = {one.agent.key for one in seen if one.agent.role == succession.MANAGER}
+            return self._all(seen, How(free=True, dry_run=dry_run, tell_refused=True))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         with Lock(self.home.run + "/recovery.lock", _PATIENCE):
             self.control.look_anew()  # another recovery may just have ended
-            pasts = load(self.home)
-            try:
-                for seen in self.candidates() if targets is None else self._named(targets):
-                    if any(one.action == RESPAWNED for one in done) and not dry_run:
-                        self._sleep(self.control.settings.get("recovery.spacing_s"))
-                    done.append(self._one(seen, pasts.setdefault(seen.agent.key, Past()), pasts, force, dry_run, fresh))
-                    if why and done[-1].action == RESPAWNED:
-                        done[-1].reason += f" ({why})"
-            finally:
-                if not dry_run:  # of whom nobody asked for by name, only what was done is told
-                    self._tell([one for one in done if targets is not None or one.action != REFUSED])
-        return done
+            self._pasts = load(self.home)
+            yield
 
     def _named(self, targets: Sequence[str]) -> list[Seen]:
         agents = {agent.key: agent for agent in map(self.control.find, targets)}
         return self.control.look(list(agents.values()))
 
-    def _one(self, seen: Seen, past: Past, pasts: dict[str, Past], force: bool, dry_run: bool, fresh: bool) -> Outcome:
-        key, now = seen.agent.key, clock.now_ns()
-        over = seen.state in ("dead", "gone")
-        refused = _refusal(seen, force)
-        ended = _ns(seen.since, now) if over else now
-        ran = ended - _ns(seen.agent.registered, ended)
-        verdict = policy.Verdict() if force or refused else policy.judge(past, ran, now, self._rules)
-        if refused or not verdict.allowed:
-            reason = refused or verdict.reason
-            return Outcome(key, REFUSED, reason, len(past.starts), wait_s=-(-verdict.wait_ns // 10**8) / 10)
-        outcome = Outcome(key, RESPAWNED, seen.why or "by force", session=seen.agent.session)
-        outcome.downtime_ms = max(0, now - ended) // 1_000_000
-        if not dry_run:
-            if force:
-                past.starts.clear()
-            policy.started(past, ran, now, self._rules)
-            save(self.home, pasts)
-            try:
-                outcome.session_id = self.control.restart(seen, force, fresh).resumed or None
-            except OrcError as error:
-                outcome.action, outcome.reason = FAILED, str(error)
+    # one after the other
+
+    def _all(self, seen: Iterable[Seen], how: How) -> list[Outcome]:
+        """Project managers first, so that each team finds its own when it is back."""
+        seen = sorted(seen, key=lambda one: one.agent.role != succession.MANAGER)
+        self._lost = incidents.lost_servers(one.agent for one in seen if one.state == "dead")
+        done: list[Outcome] = []
+        try:
+            for one in seen:
+                spaced = any(other.action == RESPAWNED for other in done)
+                outcome = self._one(one, how, spaced)
+                done.append(outcome)
+                if not how.dry_run:
+                    self._tell(one, outcome, how)
+        finally:
+            if not how.dry_run:
+                self._append(reports.to_managers(done, self.control.registered, self._lost, self._source))
+        return done
+
+    def _one(self, seen: Seen, how: How, spaced: bool) -> Outcome:
+        past, outcome = self._pasts.setdefault(seen.agent.key, Past()), self._judge(seen, how)
+        if outcome.action == RESPAWNED and not how.dry_run:
+            if spaced:
+                self._sleep(self.control.settings.get("recovery.spacing_s"))
+            if not how.force and self._runs_by_now(seen.agent):
+                return Outcome(seen.agent.key, REFUSED, RUNNING, len(past.starts), session=seen.agent.session)
+            self._start(seen, outcome, how)
+        if seen.agent.key in self._missed and _is_over_with(outcome) and not how.dry_run:
+            self._succeed(seen, outcome, past)
         outcome.attempt = len(past.starts)
+        if how.why and outcome.action == RESPAWNED:
+            outcome.reason += f" ({how.why})"
         return outcome
+
+    def _judge(self, seen: Seen, how: How) -> Outcome:
+        """What is to be done: RESPAWNED, or REFUSED."""
+        key, now = seen.agent.key, clock.now_ns()
+        refused, ended = _refusal(seen, how.force), _ended_ns(seen, now)
+        free = how.free or refused
+        verdict = policy.Verdict() if free else policy.judge(self._pasts[key], _ran_ns(seen, ended), now, self._rules)
+        if refused or not verdict.allowed:
+            wait_s = -(-verdict.wait_ns // 10**8) / 10
+            return Outcome(key, REFUSED, refused or verdict.reason, wait_s=wait_s, session=seen.agent.session)
+        lost = next((server for server in self._lost if key in server.agents), None)
+        reason = f"its {lost.name()} ended" if lost else seen.why or "by force"
+        return Outcome(key, RESPAWNED, reason, session=seen.agent.session)
+
+    def _start(self, seen: Seen, outcome: Outcome, how: How) -> None:
+        past, now = self._pasts[seen.agent.key], clock.now_ns()
+        ended = _ended_ns(seen, now)
+        outcome.downtime_ms = max(0, now - ended) // 1_000_000
+        if how.free:
+            past.starts.clear()
+        policy.started(past, _ran_ns(seen, ended), now, self._rules)
+        save(self.home, self._pasts)
+        try:
+            outcome.session_id = self.control.restart(seen, how.force, how.fresh).resumed or None
+        except (OrcError, OSError) as error:
+            outcome.action, outcome.reason = FAILED, str(error)
+            outcome.new = past.tells(f"{_death(seen.agent)} {error}")
+            save(self.home, self._pasts)
+
+    def _succeed(self, seen: Seen, outcome: Outcome, past: Past) -> None:
+        """Its own command brings no project manager back: another one does, or everybody hears that there is none."""
+        try:
+            argv = succession.command(self.control, seen.agent)
+            if argv:
+                past.starts, past.short_runs = [clock.now_ns()], 0
+                save(self.home, self._pasts)
+                succession.start(self.control, seen.agent, argv)
+                outcome.action, outcome.reason = RESPAWNED, f"by agents.pm_command, after: {outcome.reason}"
+                return
+        except (OrcError, OSError) as error:
+            outcome.action, outcome.reason = FAILED, str(error)
+        outcome.alerted = True
+        if past.tells(f"{_death(seen.agent)} no project manager"):
+            save(self.home, self._pasts)
+            to = self.control.settings.get("delivery.escalate_to")
+            self._append([reports.no_manager(outcome, to, self._source)])
+
+    def _runs_by_now(self, agent: Agent) -> bool:
+        """Somebody may have started it while we waited for its turn."""
+        now = registry.resolve(registry.load(self.home), agent.key)
+        return now is not None and now.alive()
 
     # telling
 
-    def _tell(self, done: list[Outcome]) -> None:
-        """The log of each; those who are back, of themselves; project managers, of all at once."""
-        told = [_recorded(one, self._source) for one in done]
-        back = [one for one in done if one.action == RESPAWNED]
-        told += [self._briefing(one) for one in back]
-        told += self._reports(back)
-        if told:
-            Log(self.home).append(told)
+    def _tell(self, seen: Seen, one: Outcome, how: How) -> None:
+        """The log; one that is back, of itself; a team, of its project manager."""
+        if one.action == REFUSED and not how.tell_refused:
+            return  # nobody asked for it by name
+        told = [reports.recorded(one, self._source)] if one.new else []
+        if one.action == RESPAWNED:
+            told.append(self._briefing(seen, one))
+            if seen.agent.role == succession.MANAGER:
+                told += reports.manager_is_back(one, self.control.registered, self._source)
+        self._append(told)
 
-    def _briefing(self, one: Outcome) -> dict[str, Any]:
-        session, _, name = one.agent.rpartition(":")
-        agent = next(agent for agent in self.control.registered if agent.key == one.agent)
-        role = f", in the role {agent.role}" if agent.role != name else ""
-        lines = [f"You are {name}{role}, in session {session}, and were started again: {one.reason}."]
-        last = _last_told(self.home, one.agent)
-        if last:
-            lines.append(f"Before that you were last told: {last}")
-        lines.append(f"What else is for you: orc-read --unread {name}")
-        return self._notice("\n".join(lines), [one.agent], one)
+    def _briefing(self, seen: Seen, one: Outcome) -> dict[str, object]:
+        agent = seen.agent
+        interest = inbox.of_agent(self.control.registered, self.control.settings.groups, agent.key)
+        ended = _ended_ns(seen, 0) if seen.state in ("dead", "gone") else clock.now_ns()
+        text = briefing.text(agent, briefing.recall(self.home, agent, interest, ended), one.reason)
+        return reports.notice(text, [agent.key], one, self._source, "high")
 
-    def _reports(self, back: list[Outcome]) -> list[dict[str, Any]]:
-        by_manager: dict[str, list[Outcome]] = {}
-        for one in back:
-            manager = self._manager(one)
-            if manager is not None:
-                by_manager.setdefault(manager.key, []).append(one)
-        return [
-            self._notice("\n".join(f"{one.agent} was started again: {one.reason}" for one in those), [key], those[0])
-            for key, those in by_manager.items()
-        ]
-
-    def _manager(self, one: Outcome) -> Agent | None:
-        """The project manager of the agent's session; else the only one there is; nobody hears of itself."""
-        managers = [agent for agent in self.control.registered if agent.role == "pm" and not agent.ended]
-        here = [agent for agent in managers if agent.session == one.session] or managers
-        return here[0] if len(here) == 1 and here[0].key != one.agent else None
-
-    def _notice(self, text: str, targets: list[str], one: Outcome) -> dict[str, Any]:
-        context = {"agent": one.agent, "session": one.session, "issue_type": "recovery"}
-        return event.build(
-            text,
-            self._source,
-            type="notification",
-            category="recovery",
-            priority="high",
-            targets=targets,
-            context=context,
-            tags=["recovery"],
-        )
+    def _append(self, events: list[dict[str, object]]) -> None:
+        if events:
+            Log(self.home).append(events)
 
 
 def by_hand(control: Control, agent: Agent, force: bool, fresh: bool = False) -> None:
@@ -192,9 +240,11 @@ def by_hand(control: Control, agent: Agent, force: bool, fresh: bool = False) ->
         pasts = load(control.home)
         if pasts.pop(agent.key, None) is not None:
             save(control.home, pasts)
-    Log(control.home).append(
-        [_recorded(Outcome(agent.key, RESPAWNED, "by hand", session_id=again.resumed or None), control.source)]
-    )
+    done = Outcome(agent.key, RESPAWNED, "by hand", session_id=again.resumed or None, session=agent.session)
+    told = [reports.recorded(done, control.source)]
+    if agent.role == succession.MANAGER:
+        told += reports.manager_is_back(done, control.registered, daemon_source("recovery"))
+    Log(control.home).append(told)
 
 
 def load(home: Home) -> dict[str, Past]:
@@ -208,14 +258,15 @@ def load(home: Home) -> dict[str, Past]:
 
 def save(home: Home, pasts: dict[str, Past]) -> None:
     """Raises OSError."""
-    data = fastjson.dumps({key: past.to_dict() for key, past in pasts.items() if past.starts})
+    data = fastjson.dumps({key: past.to_dict() for key, past in pasts.items() if past.starts or past.told})
     files.replace(home.run + "/recovery.json", data.encode("ascii"))
 
 
-def _recorded(one: Outcome, source: dict[str, Any]) -> dict[str, Any]:
-    context = one.record()
-    text = f"{one.agent} {one.action}: {one.reason}"
-    return event.build(text, source, type="recovery", priority="low", context=context)
+def wanted(seen: Sequence[Seen], who: str = runner.MONITOR) -> list[Seen]:
+    """Who of all agents is to be started again by this supervisor: its own that ended and whose `--restart` says that
+    they come back; and, by the monitor, the project managers whom a team misses."""
+    missed = succession.leaderless(seen, _stays) if who == runner.MONITOR else []
+    return [one for one in seen if one in missed or (one.agent.supervisor == who and comes_back(one))]
 
 
 def comes_back(seen: Seen) -> bool:
@@ -225,13 +276,36 @@ def comes_back(seen: Seen) -> bool:
     return seen.state in {"never": (), "crash": ("dead",), "always": ("dead", "gone")}[seen.agent.restart]
 
 
+def _stays(seen: Seen) -> bool:
+    """Does it run, or will somebody bring it back?"""
+    return seen.state not in ("dead", "gone") or (comes_back(seen) and seen.agent.supervisor != runner.NONE)
+
+
 def _refusal(seen: Seen, force: bool) -> str:
     """Why this one is not to be started again whatever the rules of time say; "" if nothing stands against it."""
     if seen.agent.adopted:
-        return "adopted"
+        return ADOPTED
     if seen.state in ("dead", "gone") or force:
         return ""
-    return "running"
+    return RUNNING
+
+
+def _is_over_with(one: Outcome) -> bool:
+    """Does its own command bring it back no more?"""
+    return one.action == FAILED or (one.action == REFUSED and one.reason in (policy.BREAKER, ADOPTED))
+
+
+def _death(agent: Agent) -> str:
+    """Names the process that ended."""
+    return f"{agent.pid}.{agent.pid_start}"
+
+
+def _ended_ns(seen: Seen, now: int) -> int:
+    return _ns(seen.since, now) if seen.state in ("dead", "gone") else now
+
+
+def _ran_ns(seen: Seen, ended: int) -> int:
+    return ended - _ns(seen.agent.registered, ended)
 
 
 def _ns(stamp: str | None, otherwise: int) -> int:
@@ -239,21 +313,3 @@ def _ns(stamp: str | None, otherwise: int) -> int:
         return clock.parse_stamp(stamp or "")
     except ValueError:
         return otherwise
-
-
-def _last_told(home: Home, key: str) -> str:
-    """What was last typed to the agent within a day, by its id and its first words; "" if nothing was."""
-    query = reader.Query()
-    query.since, query.types = clock.now_ns() - DAY_NS, ["delivery"]
-    query.match = lambda one: _reached(one["message"]["content"]["context"], key)
-    for _, one in reader.last(home, query, 1):
-        found = reader.find(home, str(one["message"]["content"]["context"].get("event")))
-        if found is not None:
-            body = found["message"]["content"]["body"]
-            cut = body if len(body) <= _QUOTED else f"{body[:_QUOTED]}… (orc-read --id {short(found['id'])} -o body)"
-            return f"#{short(found['id'])} {cut}"
-    return ""
-
-
-def _reached(context: dict[str, Any], key: str) -> bool:
-    return context.get("target") == key and context.get("outcome") in ("typed", "confirmed")
