@@ -169,3 +169,40 @@ last_event() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   attached() { tm list-clients -F '#{session_name} #{window_name}' | grep -qx 'team dev'; }
   eventually attached
 }
+
+@test "restore: a server that is gone, its sessions and windows made anew; 1 when there is none to bring back" {
+  expect 1 orc-agent restore
+  orc-run dev --session web -- sleep 1000 >/dev/null
+  orc-run pm --session web -- sleep 1000 >/dev/null
+  orc-run qa --session shop -- sleep 1000 >/dev/null
+  orc-run left --session shop -- sleep 1000 >/dev/null
+  orc-agent stop left
+  expect 1 orc-agent restore
+  equals "$output" ""
+  tm kill-server
+  ended() { [ -z "$(orc-agent list -o pid | tr -d '\n-')" ]; }
+  eventually ended
+  expect 0 orc-agent restore --dry-run -o agent,action
+  equals "$output" $'web:pm\trespawned\nweb:dev\trespawned\nshop:qa\trespawned'
+  expect 0 orc-agent restore web -o agent,action
+  equals "$output" $'web:pm\trespawned\nweb:dev\trespawned'
+  equals "$(tm list-panes -a -F '#{session_name}:#{window_name}' | sort | tr '\n' ' ')" "web:dev web:pm "
+  expect 0 orc-agent restore --all
+  equals "$(jq -rs 'map(.agent) | join(" ")' <<<"$output")" "shop:qa shop:left"
+  expect 64 orc-agent restore wep
+  equals "$stderr" "orc-agent: no agent of a session 'wep' is registered (did you mean web?): see orc-agent list"
+  expect 64 orc-agent restore -o nofield
+  expect 64 orc-agent list --all
+}
+
+@test "restart --fresh; a program that is gone is an error, and nothing that runs is ended" {
+  cp "$(command -v sleep)" "$BATS_TEST_TMPDIR/codex"
+  orc-run dev --session web -- "$BATS_TEST_TMPDIR/codex" 1000 >/dev/null
+  expect 0 orc-agent restart dev --force --fresh
+  pid=$(orc-agent show dev -o pid)
+  rm "$BATS_TEST_TMPDIR/codex"
+  expect 64 orc-agent restart dev --force
+  contains "$stderr" "there is no program"
+  equals "$(orc-agent show dev -o pid)" "$pid"
+  expect 64 orc-agent stop dev --fresh
+}

@@ -26,4 +26,19 @@ load ../helper
   equals "$(orc-read --type recovery -o message.content.context.action)" respawned
   equals "$(orc-agent list -o state)" starting
 }
+
+@test "69: a start that fails; the agents of the team supervisor are left to it, and named ones are started" {
+  orc-run theirs --session s --restart crash --supervisor team -- sleep 1000 >/dev/null
+  kill -9 "$(orc-agent show theirs -o pid)"
+  eventually dead
+  equals "$(orc-agent list -o name,supervisor)" $'theirs\tteam'
+  expect 1 orc-recover --all
+  expect 0 orc-recover theirs --fresh -o agent,action,session_id
+  equals "$output" $'s:theirs\trespawned\t-'
+  kill -9 "$(orc-agent show theirs -o pid)"
+  eventually dead
+  rm "$ORC_HOME"/registry/launch/*.json
+  expect 69 orc-recover theirs --force -o action
+  equals "$output" failed
+}
 dead() { [ "$(orc-agent list -o state)" = dead ]; }
