@@ -74,7 +74,31 @@ def test_no_window_holds_more_starts_than_the_breaker_lets_through(steps: list[t
 
 
 def test_what_is_stored_comes_back_and_garbage_is_an_empty_past() -> None:
-    assert Past.from_dict(after(9, 5, short_runs=2).to_dict()) == after(9, 5, short_runs=2)
-    garbages: list[object] = [None, [], {}, {"starts": 5, "short_runs": 0}, {"starts": ["x"], "short_runs": 0}]
+    stored = Past([NOW, NOW + 1], 2, ["failed"])
+    assert Past.from_dict(stored.to_dict()) == stored
+    assert Past.from_dict({"starts": [NOW], "short_runs": 0}) == Past([NOW]), "as an older version wrote it"
+    garbages: list[object] = [
+        None,
+        [],
+        {},
+        {"starts": 5, "short_runs": 0},
+        {"starts": ["x"], "short_runs": 0},
+        {"starts": [NOW], "short_runs": 0, "told": [1]},
+    ]
     for garbage in garbages:
         assert Past.from_dict(garbage) == Past()
+
+
+def test_what_was_told_is_not_new_and_the_last_few_are_remembered() -> None:
+    past = Past()
+    assert [past.tells(what) for what in ("a", "b", "a", "c", "d", "e", "b", "a")] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert past.told == ["c", "d", "e", "a"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,35 @@ def test_a_start_that_fails_is_told_and_counts(system: System) -> None:
     (outcome,) = recover(system, "dev", code=69)
     assert outcome["action"] == "failed" and "lost or damaged" in str(outcome["reason"]) and outcome["attempt"] == 1
     assert recorded(system)[0][:2] == ("team:dev", "failed")
+
+
+def test_a_start_that_fails_again_for_the_same_reason_is_told_once(system: System) -> None:
+    system.demo("pm")
+    dev = system.demo("dev")
+    dev.kill()
+    os.unlink(registry.load(Home(system.root))[1].launch)
+    for _ in range(2):
+        assert recover(system, "dev", "--force", code=69)[0]["action"] == "failed"
+    assert len(recorded(system)) == 1
+    (told,) = notices(system, "team:pm")
+    assert told.startswith("team:dev could not be started again: ") and notices(system, "team:dev") == []
+
+
+def test_whom_somebody_starts_while_it_waits_for_its_turn_is_left(system: System, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ORC_TMUX_SOCKET", system.server.socket)
+    anna, bob = (system.agent(name, "sleep", "1000", options=("--restart", "crash")) for name in ("anna", "bob"))
+    anna.kill()
+    bob.kill()
+    home = Home(system.root)
+    engine = recovery.Recovery(
+        Control(home, config.load(home)), lambda _: print(system.run("orc-agent", "restart", "bob"))
+    )
+    assert [(one.agent, one.action, one.reason) for one in engine.run(None)] == [
+        ("team:anna", "respawned", "ended by signal 9"),
+        ("team:bob", "refused", "running"),
+    ]
+    assert [one[1:] for one in recorded(system) if one[0] == "team:bob"] == [("respawned", "by hand")]
+    assert "team:bob" not in recovery.load(home), "no attempt is counted"
 
 
 def test_two_recoveries_at_once_start_it_once(system: System) -> None:

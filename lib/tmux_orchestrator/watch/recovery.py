@@ -64,7 +64,6 @@ class Recovery:
         self._sleep = sleep
         self._who = who
         self._source = daemon_source("recovery")
-        self._pasts: dict[str, Past] = {}
         self._lost: list[LostServer] = []
         self._missed: set[str] = set()  # project managers for whom another may be started
 
@@ -113,7 +112,6 @@ class Recovery:
     def _alone(self) -> Iterator[None]:
         with Lock(self.home.run + "/recovery.lock", _PATIENCE):
             self.control.look_anew()  # another recovery may just have ended
-            self._pasts = load(self.home)
             yield
 
     def _named(self, targets: Sequence[str]) -> list[Seen]:
@@ -140,13 +138,14 @@ class Recovery:
         return done
 
     def _one(self, seen: Seen, how: How, spaced: bool) -> Outcome:
-        past, outcome = self._pasts.setdefault(seen.agent.key, Past()), self._judge(seen, how)
+        past = load(self.home).get(seen.agent.key, Past())
+        outcome = self._judge(seen, past, how)
         if outcome.action == RESPAWNED and not how.dry_run:
             if spaced:
                 self._sleep(self.control.settings.get("recovery.spacing_s"))
             if not how.force and self._runs_by_now(seen.agent):
                 return Outcome(seen.agent.key, REFUSED, RUNNING, len(past.starts), session=seen.agent.session)
-            self._start(seen, outcome, how)
+            self._start(seen, past, outcome, how)
         if seen.agent.key in self._missed and _is_over_with(outcome) and not how.dry_run:
             self._succeed(seen, outcome, past)
         outcome.attempt = len(past.starts)
@@ -154,12 +153,12 @@ class Recovery:
             outcome.reason += f" ({how.why})"
         return outcome
 
-    def _judge(self, seen: Seen, how: How) -> Outcome:
+    def _judge(self, seen: Seen, past: Past, how: How) -> Outcome:
         """What is to be done: RESPAWNED, or REFUSED."""
         key, now = seen.agent.key, clock.now_ns()
         refused, ended = _refusal(seen, how.force), _ended_ns(seen, now)
         free = how.free or refused
-        verdict = policy.Verdict() if free else policy.judge(self._pasts[key], _ran_ns(seen, ended), now, self._rules)
+        verdict = policy.Verdict() if free else policy.judge(past, _ran_ns(seen, ended), now, self._rules)
         if refused or not verdict.allowed:
             wait_s = -(-verdict.wait_ns // 10**8) / 10
             return Outcome(key, REFUSED, refused or verdict.reason, wait_s=wait_s, session=seen.agent.session)
@@ -167,20 +166,23 @@ class Recovery:
         reason = f"its {lost.name()} ended" if lost else seen.why or "by force"
         return Outcome(key, RESPAWNED, reason, session=seen.agent.session)
 
-    def _start(self, seen: Seen, outcome: Outcome, how: How) -> None:
-        past, now = self._pasts[seen.agent.key], clock.now_ns()
+    def _start(self, seen: Seen, past: Past, outcome: Outcome, how: How) -> None:
+        now = clock.now_ns()
         ended = _ended_ns(seen, now)
         outcome.downtime_ms = max(0, now - ended) // 1_000_000
         if how.free:
             past.starts.clear()
         policy.started(past, _ran_ns(seen, ended), now, self._rules)
-        save(self.home, self._pasts)
+        note(self.home, seen.agent.key, past)
         try:
             outcome.session_id = self.control.restart(seen, how.force, how.fresh).resumed or None
         except (OrcError, OSError) as error:
+            if not how.force and self._runs_by_now(seen.agent):
+                outcome.action, outcome.reason = REFUSED, RUNNING
+                return
             outcome.action, outcome.reason = FAILED, str(error)
             outcome.new = past.tells(f"{_death(seen.agent)} {error}")
-            save(self.home, self._pasts)
+            note(self.home, seen.agent.key, past)
 
     def _succeed(self, seen: Seen, outcome: Outcome, past: Past) -> None:
         """Its own command brings no project manager back: another one does, or everybody hears that there is none."""
@@ -188,7 +190,7 @@ class Recovery:
             argv = succession.command(self.control, seen.agent)
             if argv:
                 past.starts, past.short_runs = [clock.now_ns()], 0
-                save(self.home, self._pasts)
+                note(self.home, seen.agent.key, past)
                 succession.start(self.control, seen.agent, argv)
                 outcome.action, outcome.reason = RESPAWNED, f"by agents.pm_command, after: {outcome.reason}"
                 return
@@ -196,7 +198,7 @@ class Recovery:
             outcome.action, outcome.reason = FAILED, str(error)
         outcome.alerted = True
         if past.tells(f"{_death(seen.agent)} no project manager"):
-            save(self.home, self._pasts)
+            note(self.home, seen.agent.key, past)
             to = self.control.settings.get("delivery.escalate_to")
             self._append([reports.no_manager(outcome, to, self._source)])
 
@@ -236,10 +238,7 @@ def by_hand(control: Control, agent: Agent, force: bool, fresh: bool = False) ->
     Raises UsageError when it runs and not `force`.
     """
     again = control.restart(control.look([agent])[0], force, fresh)
-    with Lock(control.home.run + "/recovery.lock", _PATIENCE):
-        pasts = load(control.home)
-        if pasts.pop(agent.key, None) is not None:
-            save(control.home, pasts)
+    note(control.home, agent.key, Past())
     done = Outcome(agent.key, RESPAWNED, "by hand", session_id=again.resumed or None, session=agent.session)
     told = [reports.recorded(done, control.source)]
     if agent.role == succession.MANAGER:
@@ -256,10 +255,12 @@ def load(home: Home) -> dict[str, Past]:
     return {key: Past.from_dict(one) for key, one in stored.items()} if isinstance(stored, dict) else {}
 
 
-def save(home: Home, pasts: dict[str, Past]) -> None:
-    """Raises OSError."""
-    data = fastjson.dumps({key: past.to_dict() for key, past in pasts.items() if past.starts or past.told})
-    files.replace(home.run + "/recovery.json", data.encode("ascii"))
+def note(home: Home, key: str, past: Past) -> None:
+    """What was done for one agent. Under a lock of its own, since a recovery of many takes minutes. Raises TryLater."""
+    with Lock(home.run + "/recovery.json.lock"):
+        pasts = load(home) | {key: past}
+        data = fastjson.dumps({key: one.to_dict() for key, one in pasts.items() if one.starts or one.told})
+        files.replace(home.run + "/recovery.json", data.encode("ascii"))
 
 
 def wanted(seen: Sequence[Seen], who: str = runner.MONITOR) -> list[Seen]:
