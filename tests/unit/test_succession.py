@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support_orc import System
+from support_orc import BIN, System
 from support_tmux import wait_until
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.agents.registry import Agent
@@ -136,6 +137,28 @@ def test_a_manager_that_dies_again_and_again_is_over_with(system: System) -> Non
     dies(system, "pm")
     assert recover(system, code=75) == [("team:pm", "refused", "breaker")]
     assert len(told(system, "alert")) == 1, "and there is no third command"
+
+
+def later_death_is_told(system: System, name: str) -> None:
+    """By then an earlier one would have been told as well."""
+    system.agent(name, "false", options=("--profile", "plain"))
+    wait_until(lambda: name in str(told(system, "alert")), what="word of a later death")
+
+
+def test_the_monitor_tells_of_a_session_without_a_manager_once(system: System) -> None:
+    system.agent("dev", "sleep", "1000")
+    system.agent("pm", program(system, "bad", "exit 3"))
+    for _ in range(2):
+        child = subprocess.Popen(
+            [f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        system.children.append(child)
+        wait_until(lambda: told(system, "alert"), what="the alert")
+        later_death_is_told(system, f"late-{child.pid}")
+        child.terminate()
+        child.wait(20)
+    bodies = [e["message"]["content"]["body"] for e in told(system, "alert")]
+    assert len([body for body in bodies if "pm" in body]) == 1 and "Session team has no project manager" in bodies[0]
 
 
 @pytest.mark.parametrize("configured", ["", "/no/such/program", "'unclosed"])

@@ -292,6 +292,8 @@ class Monitor:
 def _until(outcome: Outcome) -> int:
     """When, on the boot clock, whoever was not started may be tried again; NEVER: only by hand."""
     wait_s = 1.0 if outcome.action == FAILED else outcome.wait_s
+    if outcome.alerted and not wait_s:
+        return NEVER - 1  # recovery itself told whom it concerns, so it is no news for us
     return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
 
 
