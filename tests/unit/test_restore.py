@@ -290,3 +290,39 @@ def test_restoring_heeds_no_rules_of_time_and_leaves_the_living(system: System) 
         wait_until(lambda: not agent(system, "web:dev").alive(), what="its end")
         assert brief(lines(system, "orc-agent", "restore")) == [("web:dev", "respawned")]
     assert agent(system, "web:qa").pid == stays.pid and agent(system, "web:dev").pane == dev.pane
+
+
+CRASH = """
+import os, signal
+from tmux_orchestrator.agents import roster
+from tmux_orchestrator.commands import agent
+roster.register = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+agent.main(["restore"])
+"""
+
+
+def test_one_that_is_killed_in_the_middle_leaves_nothing_behind_the_next_one(system: System) -> None:
+    for key in ("web:dev", "web:qa"):
+        start(system, key)
+    lose(system)
+    env = system.env | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", CRASH], env=env, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: system.server.show("=web:dev", "#{pane_dead}") == "1", what="the end of the launcher")
+    assert not any(one.alive() for one in agents(system))
+    assert brief(lines(system, "orc-agent", "restore")) == [("web:dev", "respawned"), ("web:qa", "respawned")]
+    assert windows(system) == ["web:dev", "web:qa"] and all(one.alive() for one in agents(system))
+
+
+def test_one_that_is_killed_between_two_is_gone_on_with(system: System) -> None:
+    for n in range(3):
+        start(system, f"web:a{n}")
+    lose(system)
+    system.configure("recovery: {spacing_s: 600}\n")
+    first = subprocess.Popen([f"{BIN}/orc-agent", "restore"], env=system.env, stdout=subprocess.DEVNULL)
+    wait_until(lambda: any("You are a0" in body for _, body in said(system)), what="the first one's return")
+    first.kill()
+    first.wait()
+    system.configure("recovery: {spacing_s: 0}\n")
+    assert brief(lines(system, "orc-agent", "restore")) == [("web:a1", "respawned"), ("web:a2", "respawned")]
+    assert windows(system) == ["web:a0", "web:a1", "web:a2"]

@@ -202,15 +202,18 @@ def label_pane(tmux: Tmux, agent: Agent) -> None:
 
 
 def _pane_of(tmux: Tmux, agent: Agent) -> str:
-    """The pane that an agent which has ended still has; "" where it has none, or something else runs in it."""
+    """The pane that an agent which has ended still has; "" where it has none, or something else runs in it.
+
+    It may also have one that a start made which was ended before it could register: nobody else's pane bears its name.
+    """
     try:
-        if places.where(tmux)[1:] != (agent.server_pid, agent.server_start):
-            return ""
-        panes = tmux.panes()
+        known = places.where(tmux)[1:] == (agent.server_pid, agent.server_start)
+        mine = [pane for pane in tmux.panes() if pane.agent == agent.name]
     except UnavailableError:
         return ""
-    same = (p for p in panes if p.id == agent.pane and p.agent == agent.name and (p.dead or p.pid == agent.pid))
-    return next((p.id for p in same), "")
+    same = [p.id for p in mine if known and p.id == agent.pane and (p.dead or p.pid == agent.pid)]
+    left = [p.id for p in mine if p.dead and p.session == agent.session]
+    return next(iter(same + left), "")
 
 
 def _remove(tmux: Tmux, pane: str) -> None:
