@@ -326,3 +326,16 @@ def test_one_that_is_killed_between_two_is_gone_on_with(system: System) -> None:
     system.configure("recovery: {spacing_s: 0}\n")
     assert brief(lines(system, "orc-agent", "restore")) == [("web:a1", "respawned"), ("web:a2", "respawned")]
     assert windows(system) == ["web:a0", "web:a1", "web:a2"]
+
+
+def test_who_is_back_on_a_new_server_gets_what_was_sent_meanwhile(system: System) -> None:
+    system.broker()
+    dev = system.demo("dev")
+    system.wait_confirmed(system.publish("-t", "dev", "before"))
+    lose(system)
+    asked = system.publish("-t", "dev", "-p", "high", "--subject", "Parser", "build the parser")
+    assert brief(lines(system, "orc-agent", "restore")) == [("team:dev", "respawned")]
+    system.wait_confirmed(asked, 30)
+    wait_until(lambda: any(body.startswith("You are dev") for body in dev.bodies()), 30, "the briefing in the pane")
+    (briefing,) = [body for body in dev.bodies() if body.startswith("You are dev")]
+    assert f"1 message came for you: 1 high. The most urgent:\n- #{asked[-6:]} Parser (high)" in briefing
