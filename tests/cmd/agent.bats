@@ -155,7 +155,7 @@ last_event() { tail -n 1 "$ORC_HOME"/logs/events/*.jsonl | jq -r "$1"; }
   expect 64 orc-agent show
   equals "$stderr" "orc-agent: too few words: orc-agent show TARGET"
   expect 64 orc-agent answer dev yes no
-  equals "$stderr" "orc-agent: too many words: orc-agent answer TARGET CHOICE"
+  equals "$stderr" "orc-agent: too many words: orc-agent answer TARGET CHOICE [--asked ID]"
   expect 64 orc-agent wait dev --until busy
   expect 0 orc-agent --help
   expect 0 orc-agent --version

@@ -335,3 +335,47 @@ def test_agents_that_are_adopted_by_pattern_are_watched_too(system: System) -> N
     system.demo("qa").kill()
     wait_until(lambda: alerts(system), what="the witness's alert")
     assert len(alerts(system)) == 1 and "qa died" in alerts(system)[0], "who left by hand did not die"
+
+
+def test_who_gives_no_sign_of_life_at_all_is_started_again(system: System) -> None:
+    beat = f"heartbeat: {{missed_after: 1, port: {free_port()}}}\n"
+    system.configure("monitoring: {look_interval: 0.2}\n" + beat + QUICK.replace("0", "0, grace_s: 0"))
+    dev = system.agent("dev", "sh", "-c", HANGS, options=("--profile", "demo", "--restart", "crash"))
+    alive = system.demo("alive", "--restart", "crash")
+    alive.keys("[[slow:1000]] x", "Enter")
+    monitor(system)
+    for name in ("dev", "alive"):
+        system.run("orc-heartbeat", "--agent", name)
+    wait_until(lambda: recovered(system), what="the hung one's return")
+    assert (recovered(system)[0]["agent"], recovered(system)[0]["action"]) == ("team:dev", "respawned")
+    assert "no sign of life" in recovered(system)[0]["reason"] and proc.start_time(dev.pid) is None
+    wait_until(lambda: len(said(system, "silent")) > 0, what="the word of who is silent only")
+    assert proc.start_time(alive.pid) is not None, "its screen moves"
+
+
+def test_a_death_in_the_middle_of_a_long_recovery_is_told_at_once(system: System) -> None:
+    system.configure("recovery: {spacing_s: 60}\n")
+    those = [system.demo(name, "--restart", "crash") for name in ("anna", "bob")]
+    other = system.demo("qa")
+    child = monitor(system)
+    wait_until(lambda: open_count(child.pid) == 3, what="a look at all")
+    for agent in those:
+        os.kill(agent.pid, signal.SIGKILL)
+    wait_until(lambda: len(recovered(system)) == 1, what="the first one's return")
+    os.kill(other.pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert alerts(system) == ["team:qa died: ended by signal 9: orc-agent restart team:qa"]
+    assert len(recovered(system)) == 1, "the other one waits for its turn, and is no news"
+
+
+def test_a_tmux_server_that_ends_is_one_incident(system: System) -> None:
+    for name in ("dev", "qa", "ops"):
+        system.demo(name)
+    child = monitor(system)
+    wait_until(lambda: open_count(child.pid) == 3, what="a look at all")
+    pid = int(system.server.tmux("display-message", "-p", "#{pid}"))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: alerts(system), what="the alert")
+    assert len(alerts(system)) == 1
+    assert alerts(system)[0].startswith(f"tmux server {pid} (") and "with it 3 agents" in alerts(system)[0]
+    assert alerts(system)[0].endswith("orc-agent restore")

@@ -15,10 +15,12 @@ from tmux_orchestrator.agents import adoption
 from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.watch.incidents import LostServer
 from tmux_orchestrator.watch.lives import Life
 
 DEAD, PM_DEAD, SILENT, WAITING, LIMITED = "dead", "pm_dead", "silent", "waiting", "limited"
 IDLE, TEAM_IDLE, FRESH, COMPONENT, STRATEGY = "idle", "team_idle", "fresh", "component", "strategy"
+SERVER = "server"
 _QUESTION = 300
 _ON_CALL = ("pm", "orchestrator")  # roles whose agents wait for messages when all is well
 
@@ -69,6 +71,18 @@ def death(life: Life) -> Matter:
         text = f"PM crash detected {agent.key} - {why}: {adoption.restart(agent)}"
         return _about(life, PM_DEAD, text, identity)
     return _about(life, DEAD, f"{agent.key} died: {why}: {adoption.restart(agent)}", identity)
+
+
+def by_server(deaths: list[Matter], lost: Iterable[LostServer]) -> list[Matter]:
+    """The deaths, but those that come with a tmux server's end, which are one matter: also of those that die of it
+    a moment later."""
+    for server in lost:
+        if len(server.agents) > 1 and any(one.subject in server.agents for one in deaths):
+            deaths = [one for one in deaths if one.subject not in server.agents]
+            context = {"issue_type": SERVER, "server_pid": server.pid, "agents": list(server.agents)}
+            text = f"{server.line()}: orc-agent restore"
+            deaths.append(Matter(SERVER, server.name(), text, str(server.start), context=context))
+    return deaths
 
 
 def question(life: Life) -> Matter:

@@ -25,14 +25,14 @@ from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, matters, questions, recovery, rollout
+from tmux_orchestrator.watch import health, incidents, matters, questions, recovery
 from tmux_orchestrator.watch.deaths import NEVER, Deaths
 from tmux_orchestrator.watch.hearing import Hearing
-from tmux_orchestrator.watch.lives import ENDED, Lives
+from tmux_orchestrator.watch.lives import ENDED, Life, Lives
+from tmux_orchestrator.watch.looking import Looking
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
 from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
-from tmux_orchestrator.watch.strategies import Look, Looker
 
 _SECOND_NS = 1_000_000_000
 
@@ -52,10 +52,9 @@ class Monitor:
         clock.use_zone(self.live.config.get("events.timezone"))
         self.control = Control(home, self.live.config, keep=True)
         self.poll = Control(home, self.live.config)
-        self.lives, self.looker = Lives(), Looker()
+        self.lives, self.looking = Lives(), Looking(home)
         self.lives.load(home)
         self.notices = Notices(home)
-        self.rollout = rollout.load(home)
         self.health = health.Health(home)
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self.deaths = Deaths()
@@ -63,7 +62,7 @@ class Monitor:
         self.agents: list[Agent] = []  # the registered ones, and those that are adopted by pattern
         self._signs: dict[str, Sign | None] = {}
         self._touched = True  # a hook may have spoken since they were read
-        self._findings: list[Matter] = []  # of the strategies' last look
+        self._mending: set[str] | None = None  # while a recovery runs: whose deaths are no news
         self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
@@ -159,14 +158,13 @@ class Monitor:
         self._touched = False
         self._signs = {agent.key: signs.load(self.home, agent) for agent in self.agents}
 
-    def _sleep(self) -> None:
-        """Until something ends, the registry changes, something is due, or a signal comes; a second at the longest."""
+    def _sleep(self, longest: float = 1.0) -> None:
+        """Until something ends, the registry changes, something is due, or a signal comes; `longest` seconds."""
         now = clock.boot_ns()
         due = [self._due_ns, self._sweep_ns, self._look_ns, self.deaths.due_ns]
         due += [self.hearing.next_due(now)] if self.hearing is not None else []
-        ready = self._wait(
-            [self._wakeup, self._watch.fileno(), *self.deaths.filenos()], min(1.0, (min(due) - now) / 1e9)
-        )
+        fds = [self._wakeup, self._watch.fileno(), *self.deaths.filenos()]
+        ready = self._wait(fds, min(longest, (min(due) - now) / 1e9))
         if self._wakeup in ready:
             os.read(self._wakeup, 512)
         if self._watch.fileno() in ready:
@@ -175,8 +173,13 @@ class Monitor:
         self.deaths.take(ready)
 
     def _rest(self, seconds: float) -> None:
-        """Between two agents that are started; a signal to stop ends it all."""
-        self._wait([self._wakeup], seconds)
+        """Between two agents that are started. What happens to others meanwhile is seen and told; a signal to stop
+        ends it all."""
+        end = clock.boot_ns() + int(seconds * 1e9)
+        while (left := end - clock.boot_ns()) > 0 and not self._stopping:
+            self._sleep(min(1.0, left / 1e9))
+            if self._wakeup >= 0 and not self._stopping:
+                self._turn()
         if self._stopping:
             raise _Stopped
 
@@ -191,7 +194,7 @@ class Monitor:
         self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
         if len(agents) == len(self.agents):
             self._read_signs()
-        looks = self._looks(agents)
+        looks = self.looking.look(self.control, self.poll, agents, settings)
         looked = time.monotonic()
         seen = self._explained([one for look in looks for one in look.seen])
         self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
@@ -216,56 +219,53 @@ class Monitor:
         self.deaths.soon()
         return [one for one in seen if one not in fresh]
 
-    def _looks(self, agents: list[Agent]) -> list[Look]:
-        """By the usual strategy, and for its share by the new one."""
-        settings, before = self.live.config, self.rollout.name
-        self.rollout.follow(settings)
-        new, usual = self.rollout.share(agents, settings)
-        looks, said = [self.looker.look(settings.get("monitoring.strategy"), self.control, self.poll, usual)], ""
-        if new:
-            looks.append(self.looker.look(settings.get("features.strategy"), self.control, self.poll, new))
-            said = self.rollout.went(looks[-1].problem, settings)
-        if new or before != self.rollout.name:
-            rollout.save(self.home, self.rollout)
-        if said:
-            self._say(f"INFO {said}")
-        problems = [(look.problem, name) for look, name in zip(looks, ("strategy", "features.strategy"), strict=False)]
-        self._findings = [
-            Matter(matters.STRATEGY, name, f"Strategy of {name} failed, agents are polled: {problem}")
-            for problem, name in problems
-            if problem
-        ]
-        self._findings += [finding for look in looks for finding in look.findings]
-        return looks
-
     def _recover(self) -> list[Outcome]:
-        """Bring back who wants to come back, and may by now."""
+        """Bring back who wants to come back, and may by now; between two of them the monitor goes on (see `_rest`)."""
         now = clock.boot_ns()
         ours = {seen.agent.key for seen in recovery.wanted([life.seen for life in self.lives.of.values()])}
         ended = [life for life in self.lives.of.values() if life.state in ENDED and life.key in ours]
-        self._waits = {one.process(): self._waits.get(one.process(), 0) for one in ended}
-        if not self.live.config.get("recovery.enabled") or all(at > now for at in self._waits.values()):
+        hung = self._hung()
+        if self._mending is not None or not self.live.config.get("recovery.enabled"):
+            self._mending = self._mending and self._mending | {life.key for life in ended}
             return []
-        done = Recovery(self.control, self._rest).run(None)
+        self._waits = {one.process(): self._waits.get(one.process(), 0) for one in [*ended, *hung]}
+        if all(at > now for at in self._waits.values()):
+            return []
+        self._mending = {life.key for life in ended}
+        try:
+            engine = Recovery(self.control, self._rest)
+            done = engine.run(None) if ended else []
+            done += engine.run([life.key for life in hung], "no sign of life", hung=True) if hung else []
+        finally:
+            self._mending = None
         said = {one.agent: one for one in done if one.action != RESPAWNED}
-        for life in ended:
+        for life in [*ended, *hung]:
             if life.key in said:
                 self._waits[life.process()] = _until(said[life.key])
         self._due_ns = min([self._due_ns, *self._waits.values()])
         self._back |= {one.agent for one in done if one.action == RESPAWNED}
         return done
 
+    def _hung(self) -> list[Life]:
+        """Those that live, give no sign of it, and are ours to end and to start again."""
+        keys = self.hearing.hung if self.hearing is not None else set()
+        lives = [life for key, life in self.lives.of.items() if key in keys and life.state not in ENDED]
+        return [one for one in lives if recovery.would_come_back(one.seen.agent)]
+
     def _standing(self, done: list[Outcome]) -> list[Matter]:
         """The matters that stand, but for deaths that are mended, or will be."""
-        mended = {one.agent for one in done if one.action == RESPAWNED}
+        mended = {one.agent for one in done if one.action == RESPAWNED} | (self._mending or set())
         mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
         found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
         deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
-        self._back -= {one.subject for one in deaths if one.subject not in mended}
-        found = [one for one in found if one not in deaths or one.subject not in mended]
-        found = [self._asked(one) if one.kind == matters.WAITING else one for one in found]
+        others = [self._asked(one) if one.kind == matters.WAITING else one for one in found if one not in deaths]
+        deaths = [one for one in deaths if one.subject not in mended]
+        self._back -= {one.subject for one in deaths}
+        there = [one.seen.agent for one in self.lives.of.values() if one.state != "gone" and one.key not in mended]
+        lost = incidents.lost_servers(there) if deaths else []
         silent = self.hearing.matters(self.lives.of) if self.hearing is not None else []
-        return found + silent + self._findings + self.health.components(self.live.config)
+        standing = matters.by_server(deaths, lost) + others + silent
+        return standing + self.looking.findings + self.health.components(self.live.config)
 
     def _asked(self, matter: Matter) -> Matter:
         """A question goes to who can answer it."""

@@ -49,6 +49,8 @@ KINDS = {
     matters.PM_DEAD: Kind(("critical",), _PM, "{} PMs crashed:", "is back", "alert", "recovery", True),
     matters.COMPONENT: Kind(
         ("critical",), ("system", "emergency"), "{} components are down:", "runs again", "alert", "system"),
+    matters.SERVER: Kind(
+        ("critical",), ("system", "emergency"), "{} tmux servers are gone:", type="alert", category="system"),
     UNRESPONSIVE: Kind(
         ("high", "high", ESCALATE), ("health", "unresponsive"), "{} agents are unresponsive:", "responds again"),
     matters.SILENT: Kind(

@@ -80,13 +80,15 @@ class Recovery:
         force: bool = False,
         dry_run: bool = False,
         fresh: bool = False,
+        hung: bool = False,
     ) -> list[Outcome]:
         """Start them again (None: the `candidates`), as far as the rules allow, and tell everybody whom it concerns.
 
-        `why`: what whoever asked gives as the reason. `fresh`: with new conversations.
+        `why`: what whoever asked gives as the reason. `fresh`: with new conversations. `hung`: they are ended first, if
+        they run, and the rules of time hold all the same.
         Raises UsageError for an unknown target, TryLater while another recovery runs.
         """
-        how = How(why, force, force, dry_run, fresh, tell_refused=targets is not None)
+        how = How(why, force, force or hung, dry_run, fresh, tell_refused=targets is not None and not hung)
         with self._alone():
             return self._all(self.candidates() if targets is None else self._named(targets), how)
 
@@ -268,6 +270,11 @@ def wanted(seen: Sequence[Seen], who: str = runner.MONITOR) -> list[Seen]:
     they come back; and, by the monitor, the project managers whom a team misses."""
     missed = succession.leaderless(seen, _stays) if who == runner.MONITOR else []
     return [one for one in seen if one in missed or (one.agent.supervisor == who and comes_back(one))]
+
+
+def would_come_back(agent: Agent, who: str = runner.MONITOR) -> bool:
+    """If it died, would this supervisor start it again?"""
+    return agent.supervisor == who and agent.restart != "never" and not agent.adopted and not agent.ended
 
 
 def comes_back(seen: Seen) -> bool:
