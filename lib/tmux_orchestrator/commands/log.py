@@ -85,11 +85,13 @@ def _check(home: paths.Home, settings: config.Config, words: list[str], given: o
 
 def _rotate(home: paths.Home, settings: config.Config, words: list[str], given: options.Options) -> int:
     from tmux_orchestrator.eventlog import retention
+    from tmux_orchestrator.insight import backlog
     from tmux_orchestrator.insight.words import size
 
     if words:
         raise errors.UsageError("rotate takes no day: events.retention_days says which go")
-    old = retention.old(home, settings.get("events.retention_days"), clock.now_ns())
+    needed = {owed.day for owed in backlog.journal(home).owed.values()}
+    old = retention.old(home, settings.get("events.retention_days"), clock.now_ns(), needed)
     if not given.dry_run:
         retention.remove(old)
     if given.json:

@@ -7,6 +7,7 @@ Pure: times come in (wall clock, nanoseconds).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tmux_orchestrator.delivery.outbox import Item
 
@@ -64,3 +65,9 @@ class Acks:
 
     def _plan(self) -> None:
         self.next_ns = min((one.due_ns for one in self._awaited.values()), default=None)
+
+
+def cancelled_id(event: dict[str, Any]) -> str | None:
+    """The id that a `cancel` event ends."""
+    found = event["message"]["content"]["context"].get("event")
+    return found if event["message"]["type"] == "cancel" and isinstance(found, str) else None

@@ -65,6 +65,7 @@ class Broker:
         self._watch = watch.Watch([home.events, home.registry])
         past = History(home, self.journal)
         self.intake.delivered, self.intake.unended, self.intake.lately = past.delivered, past.unended, past.lately
+        self.intake.cancelled = past.cancelled
         self.follower = follow.Follower(home, past.place)
 
     def run(self, once: bool = False) -> None:
@@ -210,7 +211,8 @@ class Broker:
         if day not in daylog.days(self.home):
             self.outcomes.say(f"{day} begins", "day_start", {"day": day}, "low")
         daylog.forget_ids(self.home, clock.now_ns())
-        old = retention.old(self.home, self.live.config.get("events.retention_days"), clock.now_ns())
+        needed = {owed.day for owed in self.journal.memory.owed.values()}  # of what is published for a far day
+        old = retention.old(self.home, self.live.config.get("events.retention_days"), clock.now_ns(), needed)
         retention.remove(old)
         if old:
             self._say(f"INFO removed {len(old)} file{'s' * (len(old) > 1)} beyond events.retention_days")

@@ -90,6 +90,9 @@ class Dispatcher:
             if flight.submit_at <= now:
                 self.evidence.submit(one, flight, now)
             return False
+        if one.rests(clock.now_ns()):
+            one.release()
+            return False
         if one.due_at > now:
             return False
         if flight is None and one.agent is not None and one.agent.paused:
@@ -155,8 +158,9 @@ class Dispatcher:
             return frame.digest_line(typing.count, clock.local_time(typing.since_ns)[:5], name)
         if typing.kind == MESSAGE:
             item = typing.items[0]
-            return frame.frame(item.event, item.priority, session, max(item.repeat, repeats), typing.count, limit)
-        text = frame.low_digest([item.event for item in typing.all()], name, session, limit)
+            repeat = max(item.repeat, repeats)
+            return frame.frame(item.event, item.priority, session, repeat, typing.count, limit, clock.now_ns())
+        text = frame.low_digest([item.event for item in typing.all()], name, session, limit, clock.now_ns())
         return text.replace("]", f" · repeat {repeats}]", 1) if repeats else text
 
     # typing
@@ -299,13 +303,15 @@ class Dispatcher:
         """
         one.hold_for(reason, now)
         outcome = "failed" if reason == "agent_gone" else "held"
-        waiting = [each for whole in [*one.unsettled, *one.outbox.waiting()] for each in whole.all()]
+        wall = clock.now_ns()
+        due = [whole for whole in one.outbox.waiting() if whole.is_due(wall)]
+        waiting = [each for whole in [*one.unsettled, *due] for each in whole.all()]
         self._tell_held(one, waiting, outcome, reason)
         if outcome == "held" and now - one.held_since > self._ns("delivery.hold_notice"):
             for item in waiting:
                 if self.ledger.once(item.id, one.key, "late"):
                     self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: held for long, {reason}")
-        ends = one.outbox.next(clock.now_ns(), NO_ROOM)[1]
+        ends = one.outbox.next(wall, NO_ROOM)[1]
         self.ledger.ended(one.key, ends)
 
     def _tell_held(self, one: Lane, items: list[Item], outcome: str, reason: str) -> None:

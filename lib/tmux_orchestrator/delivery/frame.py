@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tmux_orchestrator.agents.registry import valid_name
+from tmux_orchestrator.delivery.bucket import MINUTE
+from tmux_orchestrator.delivery.routing import times
 from tmux_orchestrator.eventlog.event import MARKS, short
 
 _VERIFIED, _UNVERIFIED = "✓", "?unverified"
@@ -45,22 +47,26 @@ def frame(
     repeat: int = 0,
     count: int = 1,
     max_bytes: int = 2048,
+    now_ns: int = 0,
 ) -> str:
     """The frame of one event.
 
     `priority`: what the rules made of it. `session`: the target's, whose agents can be answered by bare name.
     `repeat`: 0 the first time. `count`: how many identical ones it stands for. What is longer than `max_bytes` of
-    UTF-8 is cut, and the command that reads the whole is given.
+    UTF-8 is cut, and the command that reads the whole is given. `now_ns`: what is late by then says so.
     """
     body = _shortened(sanitise(text_of(event)), short(event["id"]), max_bytes)
-    return f"[{_header(event, priority, session, repeat, count)}] {quoted(body)}"
+    late = "" if repeat else _late(event, now_ns)
+    return f"[{_header(event, priority, session, repeat, count, late)}] {quoted(body)}"
 
 
-def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, count: int) -> str:
+def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, count: int, late: str) -> str:
     name, source = short(event["id"]), event["source"]
     parts = [f"{MARKS[priority or event['message']['priority']]} from {sender(source, session)} #{name}"]
     if repeat:
         parts.append(f"repeat {repeat}")
+    if late:
+        parts.append(late)
     if count > 1:
         parts.append(f"×{count}")
     if event["metadata"].get("requires_ack"):
@@ -71,16 +77,31 @@ def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, 
     return " · ".join(parts)
 
 
+def _late(event: Mapping[str, Any], now_ns: int) -> str:
+    """`late 2 h`, for what was to be typed more than a minute ago; "" for everything else."""
+    due = times(event)[1]
+    minutes = (now_ns - due) // MINUTE if due is not None else 0
+    if minutes < 1:
+        return ""
+    for unit, length in (("d", 1440), ("h", 60)):
+        if minutes >= 2 * length:
+            return f"late {minutes // length} {unit}"
+    return f"late {minutes} min"
+
+
 def digest_line(count: int, since: str, name: str) -> str:
     """The one line for all that has no room: how many, since when (`10:31`), how to read them."""
     return f"[{MARKS['normal']} {count} more since {since} — orc-read --unread {name}]"
 
 
-def low_digest(events: Sequence[Mapping[str, Any]], name: str, session: str = "", max_bytes: int = 2048) -> str:
+def low_digest(
+    events: Sequence[Mapping[str, Any]], name: str, session: str = "", max_bytes: int = 2048, now_ns: int = 0
+) -> str:
     """One frame for several events: a row for each text as far as they fit, then the command that reads the rest."""
     rows: dict[tuple[str, str], tuple[str, int]] = {}
     for event in events:
-        text = " ".join(sanitise(text_of(event)).split("\n"))
+        text, late = " ".join(sanitise(text_of(event)).split("\n")), _late(event, now_ns)
+        text = f"({late}) {text}" if late else text
         key = (sender(event["source"], session), text)
         rows[key] = (short(event["id"]), rows.get(key, ("", 0))[1] + 1)
     lines = [f"[{MARKS['low']} {len(events)} messages, none urgent]"]

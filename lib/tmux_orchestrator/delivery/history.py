@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tmux_orchestrator.delivery.acks import cancelled_id
 from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Journal
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL
@@ -20,13 +21,14 @@ Key = tuple[str, str]
 
 class History:
     """`place`: where to read on. `delivered`: (event id, target); of these `unended` have no end in the log, and no
-    journal knows of them any more. `lately`: (target, kind) of each frame that the windows still count, when only the
-    log remembers it."""
+    journal knows of them any more. `cancelled`: id -> why, of what is cancelled beyond `place`. `lately`: (target,
+    kind) of each frame that the windows still count, when only the log remembers it."""
 
     def __init__(self, home: Home, journal: Journal) -> None:
         self.delivered: set[Key] = set()
         self.unended: set[Key] = set()
         self.lately: list[Key] = []
+        self.cancelled: dict[str, str] = {}
         self._now = clock.now_ns()
         place = follow.place_from(journal.memory.place)
         self._lost = place is None or journal.damaged > 0
@@ -34,13 +36,17 @@ class History:
         ahead = follow.Follower(home, self.place.copy())
         while lines := ahead.read():
             for line in lines:
-                if b'"delivery"' in line and (event := reader.decode(line)) is not None:
+                known = b'"delivery"' in line or b'"cancel"' in line
+                if known and (event := reader.decode(line)) is not None:
                     self._take(event)
         ahead.close()
 
     def _take(self, event: dict[str, Any]) -> None:
         """One event; a record of what was typed or has ended counts."""
         context = event["message"]["content"]["context"]
+        cancelled = cancelled_id(event)
+        if cancelled is not None:
+            self.cancelled[cancelled] = f"cancelled by {event['source'].get('identifier')}"
         if event["message"]["type"] != "delivery":
             return
         outcome, target = context.get("outcome"), str(context.get("target"))

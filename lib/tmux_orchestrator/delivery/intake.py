@@ -6,22 +6,20 @@ moves on, so a crash takes it again or not, but never loses it.
 
 from __future__ import annotations
 
-import os
-
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery import routing
-from tmux_orchestrator.delivery.acks import Acks
+from tmux_orchestrator.delivery.acks import Acks, cancelled_id
 from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Owed
 from tmux_orchestrator.delivery.lane import Lane
 from tmux_orchestrator.delivery.ledger import Event, Ledger, Place
 from tmux_orchestrator.delivery.outbox import Item
 from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
+from tmux_orchestrator.delivery.stored import checked, read_again
 from tmux_orchestrator.delivery.typist import Typist
-from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.eventlog.ack import acknowledged_id
-from tmux_orchestrator.eventlog.daylog import day_file, parse_stamp
-from tmux_orchestrator.eventlog.event import MAX_LINE, RECORDS, check, is_id, short
+from tmux_orchestrator.eventlog.daylog import parse_stamp
+from tmux_orchestrator.eventlog.event import RECORDS, short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
@@ -44,6 +42,7 @@ class Intake:
         self.delivered: set[Key] = set()  # by an earlier life, as the log says and the journal does not
         self.unended: set[Key] = set()  # of these, what nobody remembers but the log, which tells no end
         self.lately: list[Key] = []  # of these, what the last minute saw: target and kind of frame
+        self.cancelled: dict[str, str] = {}  # id -> why: what stands in the log beyond what an earlier life took in
         self._parked: dict[Key, Event] = {}  # --queue: by id and name, for names that nobody has yet
         self.configure(settings)
 
@@ -110,7 +109,7 @@ class Intake:
         """One line of the log, and where it stands."""
         if self.ledger.outcomes.wrote(line):
             return
-        event = _checked(line)
+        event = checked(line)
         if event is None:
             self.damaged += bool(line.strip())
             return
@@ -126,6 +125,8 @@ class Intake:
         kind = event["message"]["type"]
         if kind == "clear_queues":
             self._clear(event)
+        if kind == "cancel":
+            self._cancel(cancelled_id(event), f"cancelled by {event['source'].get('identifier')}")
         if kind not in RECORDS:
             self._route(event, place)
 
@@ -168,10 +169,12 @@ class Intake:
         self._admit(event, target, priority, action)
 
     def _admit(self, event: Event, target: str, priority: str, action: str) -> None:
-        """Let it wait for its turn, or end it where a rule says that it is not typed."""
-        if action in _NOT_TYPED:
-            self.ledger.record(event["id"], target, "digested", _NOT_TYPED[action], final=True)
-            self.ledger.close(event["id"], target)
+        """Let it wait for its turn, or end it where a rule, or a cancel further on in the log, says so."""
+        event_id = event["id"]
+        if action in _NOT_TYPED or event_id in self.cancelled:
+            ended = ("digested", _NOT_TYPED[action]) if action in _NOT_TYPED else ("expired", self.cancelled[event_id])
+            self.ledger.record(event_id, target, *ended, final=True)
+            self.ledger.close(event_id, target)
             return
         one = self.lane(target)
         self.ledger.ended(target, one.outbox.add(self._item(event, priority, action), clock.now_ns()))
@@ -247,10 +250,22 @@ class Intake:
         reason = f"cleared by {event['source'].get('identifier')}"
         for one in self.lanes.values():
             self.ledger.ended(one.key, one.outbox.clear("expired", reason))
-        for event_id, name in self._parked:
+        self._end_parked(list(self._parked), reason)
+
+    def _end_parked(self, keys: list[Key], reason: str) -> None:
+        for event_id, name in keys:
+            del self._parked[event_id, name]
             self.ledger.record(event_id, name, "expired", reason, final=True)
             self.ledger.close(event_id, name)
-        self._parked.clear()
+
+    def _cancel(self, wanted: str | None, reason: str) -> None:
+        """End what waits of one event, its repeats too; what is on its way into a pane is not called back."""
+        for one in self.lanes.values():
+            ends = one.outbox.end(wanted, "expired", reason) if wanted else []
+            for end in ends:
+                self.acks.forget(end.item.id, one.key)
+            self.ledger.ended(one.key, ends)
+        self._end_parked([key for key in self._parked if key[0] == wanted], reason)
 
     def remind(self) -> None:
         """Repeat what nobody acknowledged; after the last repeat, escalate it."""
@@ -280,7 +295,7 @@ class Intake:
         for event_id, target in sorted(self.unended):
             self.ledger.record(event_id, target, "typed", "unconfirmed", final=True)
         for (event_id, target), owed in list(memory.owed.items()):
-            event = self._read_again(event_id, owed)
+            event = read_again(self.ledger.home, event_id, owed)
             if (event_id, target) in self.delivered:
                 self.ledger.close(event_id, target)
             elif event is None:
@@ -289,6 +304,8 @@ class Intake:
             else:
                 self._restore(event, target, owed)
         self._unpark()
+        for event_id, reason in self.cancelled.items():
+            self._cancel(event_id, reason)
 
     def _remember(self, boot_id: str) -> None:
         """Fill the windows. What may have been typed until the very end of that life counts as typed now."""
@@ -323,28 +340,3 @@ class Intake:
         """(priority, action) of one target; as published where a rule sent it there that is gone."""
         found = next((one for one in routed.deliveries if one.target.key == target), None)
         return (found.priority, found.action) if found else (event["message"]["priority"], routing.TYPE)
-
-    def _read_again(self, event_id: str, owed: Owed) -> Event | None:
-        try:
-            with open(day_file(self.ledger.home, owed.day), "rb") as file:
-                event = _checked(os.pread(file.fileno(), owed.length, owed.offset))
-        except OSError:
-            event = None
-        if event is None or event["id"] != event_id:  # the file was replaced
-            query = reader.Query()
-            query.ids = [event_id]
-            lines = (line for line, found in reader.search(self.ledger.home, query) if found["id"] == event_id)
-            event = next((found for line in lines if (found := _checked(line)) is not None), None)
-        return event
-
-
-def _checked(line: bytes) -> Event | None:
-    """The event of a line, in the shape that everybody relies on; None for damage, and for what is no event."""
-    event = reader.decode(line) if len(line) <= MAX_LINE else None
-    try:
-        if event is None or type(event["seq"]) is not int or not is_id(event["id"]):
-            return None
-        parse_stamp(event["timestamp"])
-        return check(event)
-    except (OrcError, AttributeError, LookupError, TypeError, ValueError):
-        return None

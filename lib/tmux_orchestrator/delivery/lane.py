@@ -95,6 +95,10 @@ class Lane:
         """Is something on its way, or waiting?"""
         return self.flight is not None or bool(self.unsettled) or bool(self.outbox)
 
+    def rests(self, wall: int) -> bool:
+        """Is there nothing to see its pane for, because all that waits is for later? Then nothing holds it either."""
+        return self.flight is None and not self.unsettled and self.outbox.rests(wall)
+
     def waiting(self) -> int:
         """How many messages have not reached an end: waiting, on their way, or in doubt."""
         flying = 0 if self.flight is None else len(self.flight.typing.all())
@@ -174,6 +178,9 @@ class Lane:
             return self.flight.submit_at or self.due_at
         if not self.busy():
             return None
+        if self.rests(wall):
+            soonest = self.outbox.wake_ns()
+            return None if soonest is None else boot + max(0, soonest - wall)
         if self.hold or self.due_at > boot or self.unsettled:
             return self.due_at
         if self.full:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.shares import Shares
-from tmux_orchestrator.delivery.waiting import CRITICAL, GATHERED, NEVER, SINGLE, Waiting
+from tmux_orchestrator.delivery.waiting import CRITICAL, GATHERED, NEVER, SINGLE, Waiting, count_of, ended
+from tmux_orchestrator.delivery.waiting import End as End
 from tmux_orchestrator.delivery.waiting import Item as Item
 
 MESSAGE, DIGEST, LINE = "message", "digest", "line"
@@ -27,14 +28,6 @@ _USUAL = {MESSAGE: (TYPED, ""), DIGEST: (DIGESTED, BY_DIGEST), LINE: (DIGESTED, 
 QUIET_NS = 2 * SECOND  # the digest line waits for the flood to pause for so long
 LONGEST_NS = 20 * SECOND  # and never for longer than this
 _TOGETHER = ""  # what is gathered takes its turn as one sender
-
-
-class End(NamedTuple):
-    """How an item's wait ended: typed, digested, superseded, expired, or what the caller said."""
-
-    item: Item
-    outcome: str
-    reason: str
 
 
 class Room(NamedTuple):
@@ -115,12 +108,12 @@ class Outbox:
 
     def next(self, now_ns: int, room: Room) -> tuple[Typing | None, list[End]]:
         """What to type now, and what expired meanwhile."""
-        if now_ns < self._now:
+        if now_ns < max(self._now, self._last_add):
             self._waiting.ran_back(now_ns)
             self._last_add = min(self._last_add, now_ns)
         self._now = now_ns
         self._shares.prune(now_ns)
-        ends = _ended(self._waiting.tick(now_ns), EXPIRED, "")
+        ends = ended(self._waiting.tick(now_ns), EXPIRED, "")
         return self._message(now_ns, room) or self._line(now_ns, room), ends
 
     def done(self, typing: Typing, outcome: str = "", reason: str = "") -> list[End]:
@@ -128,7 +121,7 @@ class Outbox:
         if not outcome:
             outcome, reason = _USUAL[typing.kind]
         self._flying.difference_update(one.id for one in typing.all())
-        return _ended(typing.items, outcome, reason)
+        return ended(typing.items, outcome, reason)
 
     def back(self, typing: Typing, now_ns: int, retry_ns: int | None = None) -> list[End]:
         """It was not typed: everything returns to its place, to be tried again when there is room.
@@ -185,7 +178,7 @@ class Outbox:
         for item in items:
             self._waiting.remove(item)
         self.owed, self._owed_since = 0, NEVER
-        return _ended(items, outcome, reason)
+        return ended(items, outcome, reason)
 
     def remember(self, sender: str, typed_ns: int) -> None:
         """After a restart: this sender had a frame typed then."""
@@ -207,6 +200,14 @@ class Outbox:
         """What waits, about in the order in which it will be typed; identical ones behind the first."""
         return self._waiting.all()
 
+    def rests(self, now_ns: int) -> bool:
+        """Does nothing want a turn: is all that waits for a time that has not come, or held by a rule?"""
+        return (
+            not self.owed
+            and max(self._now, self._last_add) <= now_ns < self._waiting.wake_ns
+            and not any(self._waiting.queues)
+        )
+
     def __len__(self) -> int:
         """How many messages wait, identical ones included."""
         return len(self._waiting.carrier)
@@ -225,9 +226,9 @@ class Outbox:
         if other is None:
             return [], True
         if other.seq > item.seq:
-            return _ended([item], SUPERSEDED, other.id), False
+            return ended([item], SUPERSEDED, other.id), False
         self._waiting.remove(other)
-        return _ended([other], SUPERSEDED, item.id), True
+        return ended([other], SUPERSEDED, item.id), True
 
     def _join(self, last: Item, item: Item) -> list[End]:
         """Only right behind an identical one: start, stop, start must not become start, stop."""
@@ -245,7 +246,7 @@ class Outbox:
             item = self._waiting.least(self._waiting.longest(newest))
             self._waiting.remove(item)
             self._owe(len(item.all()), item.created_ns)
-            ends += _ended([item], DIGESTED, BY_SIZE)
+            ends += ended([item], DIGESTED, BY_SIZE)
         return ends
 
     def _owe(self, count: int, since_ns: int) -> None:
@@ -276,14 +277,14 @@ class Outbox:
 
     def _take(self, rank: int, sender: str, now_ns: int) -> Typing:
         item = self._waiting.take(rank, sender)
-        return self._flown(Typing(MESSAGE, [item], _count([item]), item.created_ns, rank == CRITICAL, sender, now_ns))
+        return self._flown(Typing(MESSAGE, [item], count_of([item]), item.created_ns, rank == CRITICAL, sender, now_ns))
 
     def _take_gathered(self, now_ns: int) -> Typing:
         items = self._waiting.of(GATHERED)
         for item in items:
             self._waiting.remove(item)
         kind, since_ns = (DIGEST if len(items) > 1 else MESSAGE), min(item.created_ns for item in items)
-        return self._flown(Typing(kind, items, _count(items), since_ns, taken_ns=now_ns))
+        return self._flown(Typing(kind, items, count_of(items), since_ns, taken_ns=now_ns))
 
     def _flown(self, typing: Typing) -> Typing:
         self._flying.update(one.id for one in typing.all())
@@ -339,12 +340,3 @@ class Outbox:
                     kept.add(item.id)
                     used[item.sender] += 1
         return [item for item in order if item.id not in kept and item.bounded]
-
-
-def _count(items: list[Item]) -> int:
-    """How many events they stand for, those included that are not kept."""
-    return sum(len(item.all()) + item.more for item in items)
-
-
-def _ended(items: list[Item], outcome: str, reason: str) -> list[End]:
-    return [End(one, outcome, reason) for item in items for one in item.all()]

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 from tmux_orchestrator.delivery.bucket import MINUTE
 
@@ -19,6 +19,7 @@ RANKS = {"critical": CRITICAL, "high": HIGH, "normal": NORMAL, "low": LOW}
 SINGLE = (HIGH, NORMAL, LOW)  # typed one by one, under the target's bound
 NEVER = 1 << 63
 _REPEATED = ("id", "seq", "sender", "priority", "text", "subject", "tags", "created_ns", "requires_ack", "event")
+_MOST_SAME = 100
 _BACKOFF_NS = MINUTE  # no retry is further away, so one that seems to be was set before the clock ran back
 
 
@@ -86,6 +87,14 @@ class Item:
     def all(self) -> list[Item]:
         """Itself and the identical ones behind it."""
         return [self, *self.same]
+
+
+class End(NamedTuple):
+    """How an item's wait ended: typed, digested, superseded, expired, or what the caller said."""
+
+    item: Item
+    outcome: str
+    reason: str
 
 
 class Waiting:
@@ -187,8 +196,8 @@ class Waiting:
                 continue
             self.wake_ns = min(self.wake_ns, item.expires_ns or NEVER)
             if item.is_due(now_ns):
-                if self.later.pop(item.id, None) is not None:
-                    self._queue(item, now_ns)
+                if item.id in self.later:
+                    self._came(item, now_ns)
                 continue
             self.wake_ns = min(self.wake_ns, item.due_ns)
             if item.id not in self.later:
@@ -197,6 +206,19 @@ class Waiting:
                 for one in item.all():
                     self.unsaid.pop(one.id, None)
         return expired
+
+    def _came(self, item: Item, now_ns: int) -> None:
+        """Its time has come: it goes behind an identical one that waits still, or into its queue."""
+        queue = self.queues[item.rank].get(item.sender, ())
+        before = bisect_left(queue, item.seq, key=lambda one: one.seq)
+        last = queue[before - 1] if before else None
+        if last is not None and not item.more and item.joins(last) and len(last.same) + len(item.all()) <= _MOST_SAME:
+            self.remove(item)
+            for one in item.all():
+                self.carry(last, one)
+            return
+        del self.later[item.id]
+        self._queue(item, now_ns)
 
     def ran_back(self, now_ns: int) -> None:
         """The clock ran back: look at everything anew, and let nothing wait for a moment that was."""
@@ -243,3 +265,13 @@ class Waiting:
     def all(self) -> list[Item]:
         """Everything that waits, about in the order in which it will be typed; identical ones behind the first."""
         return [*self.of(CRITICAL, *SINGLE, GATHERED), *self.later.values()]
+
+
+def count_of(items: list[Item]) -> int:
+    """How many events they stand for, those included that are not kept."""
+    return sum(len(item.all()) + item.more for item in items)
+
+
+def ended(items: list[Item], outcome: str, reason: str) -> list[End]:
+    """Of each that waited, those that it carried included."""
+    return [End(one, outcome, reason) for item in items for one in item.all()]

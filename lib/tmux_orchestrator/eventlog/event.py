@@ -22,7 +22,9 @@ SOURCES = ("daemon", "agent", "pm", "human", "cron", "hook")
 MARKS = {"critical": "🚨 CRITICAL", "high": "⚠️ HIGH PRIORITY", "normal": "📨", "low": "💤"}
 
 # What the system records about deliveries and itself. Nothing ever delivers these, so no loop can feed itself.
-RECORDS = frozenset({"delivery", "rate_limited", "recovery", "ack", "clock_step", "day_start", "clear_queues"})
+RECORDS = frozenset(
+    {"delivery", "rate_limited", "recovery", "ack", "clock_step", "day_start", "clear_queues", "cancel"}
+)
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _WORD = _LOWER | frozenset("0123456789_-")

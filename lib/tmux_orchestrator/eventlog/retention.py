@@ -1,12 +1,14 @@
 """Old days are removed whole: day files of the log, and the diaries of what was typed.
 
 Never today's or yesterday's, and never the newest two that there are, whatever the clock says: what waits may still be
-needed from them. A crash leaves some old files for the next time.
+needed from them. Nor a day from which something is owed for a time that has not come.
+A crash leaves some old files for the next time.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tmux_orchestrator.eventlog.days import DAY_NS, days, is_day
@@ -25,16 +27,16 @@ class Old:
     size: int
 
 
-def old(home: Home, retention_days: int, now_ns: int) -> list[Old]:
-    """The day files that are older than so many days, oldest first."""
+def old(home: Home, retention_days: int, now_ns: int, needed: Collection[str] = ()) -> list[Old]:
+    """The day files that are older than so many days, oldest first; none of the days that are still `needed`."""
     kept = max(_LEAST_DAYS, retention_days)
     first = clock.local_day(now_ns - kept * DAY_NS)
-    newest = days(home, now_ns)[-_LEAST_DAYS:]
+    kept_days = {*needed, *days(home, now_ns)[-_LEAST_DAYS:]}
     found = []
     for folder in (home.events, home.registry + "/logs/communications"):
         for name in _names(folder):
             day = name.removesuffix(".jsonl")
-            if name != day and is_day(day) and day < first and day not in newest:
+            if name != day and is_day(day) and day < first and day not in kept_days:
                 found.append(Old(f"{folder}/{name}", os.lstat(f"{folder}/{name}").st_size))
     return found
 

@@ -68,7 +68,7 @@ class Backlog:
 def read(home: Home) -> Backlog:
     """What waits now. Raises SystemFailure."""
     pid = pidfile.running(home, "broker") or 0
-    told, memory = _told(home, pid), _journal(home)
+    told, memory = _told(home, pid), journal(home)
     if told is None:
         found, place = Backlog(pid), follow.place_from(memory.place)
         _owed(found, memory)
@@ -99,7 +99,8 @@ def _live(pid: int, told: dict[str, Any]) -> Backlog:
     return found
 
 
-def _journal(home: Home) -> Memory:
+def journal(home: Home) -> Memory:
+    """What the broker's journal says that it owes, whether one runs or not."""
     memory = Memory()
     for line in (files.read(home.run + "/broker.journal", 1 << 30) or b"").split(b"\n")[:-1]:
         try:
@@ -140,11 +141,7 @@ def _parked(home: Home, found: Backlog, memory: Memory) -> None:
 
 def _lag(home: Home, found: Backlog, place: follow.Place | None) -> None:
     """Count the lines beyond the place; without one, a broker begins with yesterday."""
-    if place is None:
-        first = clock.local_day(clock.now_ns() - DAY_NS)
-        existing = [day for day in days(home) if day >= first]
-        place = follow.Place(existing[0]) if existing else follow.Place()
-    follower = follow.Follower(home, place)
+    follower = follow.Follower(home, place or yesterday(home))
     try:
         while lines := follower.read():
             for line in lines[: max(0, _DECODED - found.lag_events)]:
@@ -154,6 +151,13 @@ def _lag(home: Home, found: Backlog, place: follow.Place | None) -> None:
             found.lag_events += len(lines)
     finally:
         follower.close()
+
+
+def yesterday(home: Home) -> follow.Place:
+    """Where a broker without a journal begins."""
+    first = clock.local_day(clock.now_ns() - DAY_NS)
+    existing = [day for day in days(home) if day >= first]
+    return follow.Place(existing[0]) if existing else follow.Place()
 
 
 def _is_addressed(event: dict[str, Any]) -> bool:
