@@ -14,15 +14,16 @@ _orc() {
     orc-heartbeat) options='--agent --counters --every --help --host --status --version' ;;
     orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
     orc-monitor) verbs='restart start status stop' options='--help --json --once --version' ;;
-    orc-publish) options='--at --category --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
+    orc-publish) options='--at --category --check-in --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
     orc-ratelimit) options='--burst --cost --help --peek --rate --version --wait' ;;
     orc-read) options='--cursor-file --filter --follow --from --group --help --id --json --output --priority --quiet --reverse --session --since --tag --tail --type --unread --until --version' ;;
     orc-recover) options='--all --dry-run --force --fresh --help --reason --version' ;;
     orc-run) options='--group --help --profile --restart --role --session --supervisor --version --window' ;;
+    orc-schedule) verbs='add list remove' options='--at --category --check-in --context --correlation-id --cron --every --file --from --group --help --in --name --priority --queue --requires-ack --subject --tag --to --ttl --type --version' ;;
     orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
-    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run state stats status' options='--help --version' ;;
+    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status' options='--help --version' ;;
     orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;
   esac
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -41,4 +42,4 @@ _orc() {
   esac
   mapfile -t COMPREPLY < <(compgen -W "$choice" -- "${COMP_WORDS[COMP_CWORD]}")
 }
-complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-state orc-stats orc-status tmux-orc orchestrator_manager.sh
+complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-schedule orc-state orc-stats orc-status tmux-orc orchestrator_manager.sh

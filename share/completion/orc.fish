@@ -59,6 +59,7 @@ complete -c orc-monitor -l help
 complete -c orc-monitor -l version
 complete -c orc-publish -l at -r
 complete -c orc-publish -l category -r
+complete -c orc-publish -l check-in
 complete -c orc-publish -l context -r
 complete -c orc-publish -l correlation-id -r
 complete -c orc-publish -l file -r
@@ -127,6 +128,30 @@ complete -c orc-run -l supervisor -xa 'monitor team none'
 complete -c orc-run -l window -r
 complete -c orc-run -l help
 complete -c orc-run -l version
+complete -c orc-schedule -n __fish_use_subcommand -xa 'add list remove'
+complete -c orc-schedule -l at -r
+complete -c orc-schedule -l category -r
+complete -c orc-schedule -l check-in
+complete -c orc-schedule -l context -r
+complete -c orc-schedule -l correlation-id -r
+complete -c orc-schedule -l cron -r
+complete -c orc-schedule -l every -r
+complete -c orc-schedule -l file -r
+complete -c orc-schedule -l from -r
+complete -c orc-schedule -s g -l group -r
+complete -c orc-schedule -l in -r
+complete -c orc-schedule -l name -r
+complete -c orc-schedule -s o -r
+complete -c orc-schedule -s p -l priority -xa 'critical high normal low'
+complete -c orc-schedule -l queue
+complete -c orc-schedule -l requires-ack
+complete -c orc-schedule -l subject -r
+complete -c orc-schedule -l tag -r
+complete -c orc-schedule -s t -l to -xa '(orc-agent list -o name)'
+complete -c orc-schedule -l ttl -r
+complete -c orc-schedule -l type -r
+complete -c orc-schedule -l help
+complete -c orc-schedule -l version
 complete -c orc-state -n __fish_use_subcommand -xa 'restart start status stop'
 complete -c orc-state -s f -l follow
 complete -c orc-state -l json
@@ -144,7 +169,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run state stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

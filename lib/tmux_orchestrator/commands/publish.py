@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from tmux_orchestrator.agents import address, registry, sender
+from tmux_orchestrator.agents import address, drafting, registry, sender
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
-from tmux_orchestrator.ground import clock, config, errors, fastjson, options, paths
+from tmux_orchestrator.ground import clock, config, errors, options, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ a target or group it is kept for whoever reads the log.
   --subject LINE          a headline before the body
   --context JSON          an object for programs
   --requires-ack          repeat, then escalate, until somebody acknowledges it
+  --check-in[=DURATION]   its targets have to say something within this time (default 30m)
   --correlation-id ID     what belongs together
   --reply-to ID           the event that this answers
   --supersede KEY         replaces your waiting message with the same key
@@ -64,14 +64,14 @@ def main(argv: list[str]) -> int:
     clock.use_zone(settings.get("events.timezone"))
     agents = registry.load(home)
     stage = _stage(given)
-    draft = _draft(given, home, agents)
+    draft = _draft(given, home, agents, drafting.check_in(given, settings))
     log = Log(home, durable=settings.get("events.durability") == "disk")
     if given.lines or given.jsonl:
         _refuse_single(given)
         from tmux_orchestrator.agents import stream
 
-        return stream.publish(log, _origin(given.file), stream.parser(given.jsonl, draft, agents, given.queue))
-    made = draft(_body(given))
+        return stream.publish(log, drafting.origin(given.file), stream.parser(given.jsonl, draft, agents, given.queue))
+    made = draft(drafting.body(given))
     if stage is None:
         print(log.append([made])[0])
         if given.priority == "critical" and (given.to or given.group):
@@ -147,18 +147,6 @@ def _times(given: options.Options) -> tuple[str | None, str | None]:
     return clock.stamp(start) if start != now else None, ends
 
 
-def _context(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = fastjson.loads(os.fsencode(text))
-    except ValueError as error:
-        raise errors.DataError(f"--context: {error}: give it an object") from None
-    if not isinstance(value, dict):
-        raise errors.DataError('--context is not an object: write it as {"key": "value"}')
-    return value
-
-
 def _answered(home: paths.Home, given: options.Options) -> tuple[str | None, str | None, int]:
     """(reply_to, correlation id, hops): an answer counts one hop more than what it answers."""
     if given.reply_to is None:
@@ -176,13 +164,15 @@ def _targets(agents: list[registry.Agent], wanted: list[str], session: str | Non
     return [address.canonical(agents, target, session, queue) for target in wanted]
 
 
-def _draft(given: options.Options, home: paths.Home, agents: list[registry.Agent]) -> Callable[[str], Event]:
+def _draft(
+    given: options.Options, home: paths.Home, agents: list[registry.Agent], more: dict[str, Any]
+) -> Callable[[str], Event]:
     """A function that makes the event of one body; everything else is checked once, here."""
     source = sender.source(agents, getattr(given, "from"))
     targets = _targets(agents, given.to, source["session"], given.queue)
     not_before, expires = _times(given)
     reply_to, correlation_id, hops = _answered(home, given)
-    context = _context(given.context)
+    context = drafting.context(given.context) | more
 
     def draft(body: str) -> Event:
         made = event.build(
@@ -214,41 +204,3 @@ def _draft(given: options.Options, home: paths.Home, agents: list[registry.Agent
     except errors.DataError as error:  # it can only be the options
         raise errors.UsageError(str(error)) from None
     return draft
-
-
-def _utf8(data: bytes, what: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise errors.DataError(f"{what} is not UTF-8: convert it, with iconv for example") from None
-
-
-def _origin(path: str | None) -> int:
-    if path is None or path == "-":
-        return 0
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise errors.UsageError(f"cannot read {path!r} ({error.strerror}): name a file that can be read") from None
-
-
-def _read_all(fd: int) -> bytes:
-    from tmux_orchestrator.agents.stream import read
-
-    data = b""
-    while block := read(fd):
-        data += block
-        if len(data) > event.MAX_LINE:
-            raise errors.DataError(f"the message is larger than {event.MAX_LINE // 1024} KiB: name the file instead")
-    return data
-
-
-def _body(given: options.Options) -> str:
-    """The one message: the words, else the file, else standard input."""
-    if given.args and given.args != ["-"]:
-        if given.file:
-            raise errors.UsageError("the message is given twice, as words and as --file: give one")
-        return _utf8(os.fsencode(" ".join(given.args)), "the message")
-    if not given.args and given.file is None and os.isatty(0):
-        raise errors.UsageError("there is no message: give it as words, or pipe it in")
-    return _utf8(_read_all(_origin(given.file)), "the message").removesuffix("\n")

@@ -12,7 +12,7 @@ from typing import Any
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
-from tmux_orchestrator.delivery.ledger import Ledger
+from tmux_orchestrator.delivery.ledger import Ledger, asked
 from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, Item, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.eventlog.event import short
@@ -163,4 +163,5 @@ class Evidence:
         """Record a stage that was reached, with the milliseconds since the message was published or due."""
         since = max(item.created_ns, item.not_before_ns or 0)
         latency = round((clock.now_ns() - since) / 1e6, 2)
-        self.ledger.record(item.id, one.key, outcome, reason, attempt=flight.attempt, latency_ms=latency, **more)
+        more |= {"attempt": flight.attempt, "latency_ms": latency, **asked(item.event)}
+        self.ledger.record(item.id, one.key, outcome, reason, **more)

@@ -15,6 +15,7 @@ from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
 
 Event = dict[str, Any]
+_DAY_S = 86_400
 Place = tuple[str, int, int]  # where an event's line stands: day, offset, length
 
 
@@ -56,7 +57,7 @@ class Ledger:
 
     def end(self, target: str, item: Item, outcome: str, reason: str = "", **more: Any) -> None:
         """Record an end, and close."""
-        self.record(item.id, target, outcome, reason, **more, final=True)
+        self.record(item.id, target, outcome, reason, **asked(item.event), **more, final=True)
         self.close(item.id, target)
         if outcome in ("expired", "dead"):
             self.hear(item.event, f"{short(item.id)} to {target}: {outcome} {reason}".strip())
@@ -80,3 +81,13 @@ class Ledger:
         sender = f"{source.get('session')}:{source.get('identifier')}"
         if sender in self.agents and source.get("verified") is True:
             self.outcomes.failed(sender, line)
+
+
+def asked(event: Event) -> dict[str, Any]:
+    """What a record says of an event that binds whom it reaches to check in: within what time, and who asked for it."""
+    content, source = event["message"]["content"], event["source"]
+    seconds = content["context"].get("check_in_s")
+    if type(seconds) not in (int, float) or not 0 < seconds <= _DAY_S:
+        return {}
+    by = content["context"].get("scheduled_by") or source.get("identifier") or source["type"]
+    return {"check_in_s": seconds, "asked_by": str(by)[:128]}

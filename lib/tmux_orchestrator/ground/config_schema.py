@@ -67,6 +67,7 @@ SECTIONS = (
             _seconds("unresponsive_after", 600, "of work without a hook or a change on the screen", 1),
             _seconds("remind_after", 900, "until what stays is told again, twice at most", 1),
             _seconds("cooldown", 300, "between two notices of one thing that comes and goes", 0),
+            _seconds("check_in", 1800, "until who has to check in is reminded, then reported", 1, 43_200),
             _seconds("healthy_report", 3600, "between two reports that all is well; 0: none", 0),
         ),
     ),

@@ -26,6 +26,7 @@ from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import health, incidents, matters, questions, recovery
+from tmux_orchestrator.watch.checkins import Reminder
 from tmux_orchestrator.watch.deaths import NEVER, Deaths
 from tmux_orchestrator.watch.hearing import Hearing
 from tmux_orchestrator.watch.lives import ENDED, Life, Lives
@@ -33,6 +34,8 @@ from tmux_orchestrator.watch.looking import Looking
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.notices import Notices
 from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
+from tmux_orchestrator.watch.schedule import Schedules
+from tmux_orchestrator.watch.tail import Tail
 
 _SECOND_NS = 1_000_000_000
 
@@ -66,6 +69,10 @@ class Monitor:
         self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
+        self.tail = Tail(home)
+        self.schedules = Schedules(home, lambda key: self.live.config.get(key))
+        self.reminder = Reminder(home, lambda key: self.live.config.get(key), self.tail, self._doing)
+        self._time_ns = NEVER  # when the clock has something to say next, wall clock
         self._wakeup = -1  # readable with a signal to stop
         self._due_ns = 1  # when to look at all next, on the boot clock: at once
         self._sweep_ns = self._look_ns = 0
@@ -78,6 +85,7 @@ class Monitor:
         try:
             while not self._stopping:
                 self._turn()
+                self._keep_time()
                 self._sleep()
         except _Stopped:
             pass
@@ -86,12 +94,15 @@ class Monitor:
             self.deaths.close()
             self._watch.close()
             self.hearing.close()
+            self.tail.close()
             self.control.close()
 
     def once(self) -> dict[str, Any]:
         """One cycle: what was found and done, and how long each part took (milliseconds)."""
         done = self._cycle(self._everybody())
+        self._keep_time()
         ended = [life for life in self.lives.of.values() if life.state == "dead"]
+        self.tail.close()
         self.control.close()
         return self.health.cycle | {
             "agents": len(self.lives.of),
@@ -119,6 +130,21 @@ class Monitor:
         except (OrcError, OSError) as error:
             self._say(f"ERROR {error}")
             self._due_ns = self._sweep_ns = self._look_ns = clock.boot_ns() + _SECOND_NS
+
+    def _keep_time(self) -> None:
+        """What is scheduled, and who has to check in."""
+        now, self._time_ns = clock.now_ns(), NEVER
+        try:
+            self._time_ns = min(self.schedules.turn(now), self.reminder.turn(now))
+        except (OrcError, OSError) as error:
+            self._say(f"ERROR {error}")
+
+    def _doing(self, key: str) -> str:
+        """What an agent does; "" for one that is not registered."""
+        life = self.lives.of.get(key)
+        if life is not None:
+            return life.state
+        return "unknown" if any(agent.key == key for agent in self.control.registered) else ""
 
     def _ns(self, key: str) -> int:
         return int(self.live.config.get(key) * 1e9)
@@ -163,8 +189,9 @@ class Monitor:
         now = clock.boot_ns()
         due = [self._due_ns, self._sweep_ns, self._look_ns, self.deaths.due_ns]
         due += [self.hearing.next_due(now)] if self.hearing is not None else []
+        left = min((min(due) - now) / 1e9, (self._time_ns - clock.now_ns()) / 1e9)
         fds = [self._wakeup, self._watch.fileno(), *self.deaths.filenos()]
-        ready = self._wait(fds, min(longest, (min(due) - now) / 1e9))
+        ready = self._wait(fds, min(longest, left))
         if self._wakeup in ready:
             os.read(self._wakeup, 512)
         if self._watch.fileno() in ready:
