@@ -12,6 +12,7 @@ _orc() {
     orc-config) verbs='check get init show' options='--help --json --version' ;;
     orc-doctor) options='--fix --help --json --pm --version' ;;
     orc-heartbeat) options='--agent --counters --every --help --host --status --version' ;;
+    orc-hook) verbs='aider claude codex gemini' options='--help --then --version' ;;
     orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
     orc-monitor) verbs='restart start status stop' options='--help --json --once --version' ;;
     orc-publish) options='--at --category --check-in --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;
@@ -23,7 +24,7 @@ _orc() {
     orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
-    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status' options='--help --version' ;;
+    tmux-orc) verbs='ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status' options='--help --version' ;;
     orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;
   esac
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -42,4 +43,4 @@ _orc() {
   esac
   mapfile -t COMPREPLY < <(compgen -W "$choice" -- "${COMP_WORDS[COMP_CWORD]}")
 }
-complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-schedule orc-state orc-stats orc-status tmux-orc orchestrator_manager.sh
+complete -o default -F _orc orc-ack orc-agent orc-broker orc-component orc-config orc-doctor orc-heartbeat orc-hook orc-log orc-monitor orc-publish orc-ratelimit orc-read orc-recover orc-run orc-schedule orc-state orc-stats orc-status tmux-orc orchestrator_manager.sh

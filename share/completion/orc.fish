@@ -47,6 +47,10 @@ complete -c orc-heartbeat -s o -r
 complete -c orc-heartbeat -l status
 complete -c orc-heartbeat -l help
 complete -c orc-heartbeat -l version
+complete -c orc-hook -n __fish_use_subcommand -xa 'aider claude codex gemini'
+complete -c orc-hook -l then -r
+complete -c orc-hook -l help
+complete -c orc-hook -l version
 complete -c orc-log -n __fish_use_subcommand -xa 'check path rotate'
 complete -c orc-log -l dry-run
 complete -c orc-log -l json
@@ -169,7 +173,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status'
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

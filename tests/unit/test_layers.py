@@ -47,7 +47,10 @@ RUNS = {
     "ack": ["--help"],
     "heartbeat": ["--agent", "team:dev", "--host", "127.0.0.1:9"],  # signs, and asks in vain
     "ratelimit": ["key", "--rate", "10/min"],
+    "hook": ["claude", "Stop"],
 }
+# Besides the runner: a hook is ended by a thread of its own when it takes too long.
+EXITING = ("run", "commands.hook")
 
 
 def name_of(file: Path) -> str:
@@ -125,7 +128,7 @@ def test_only_the_runner_exits_and_only_errors_knows_the_codes() -> None:
         for node in ast.walk(tree_of(name)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 called = f"{node.value.id}.{node.attr}"
-                assert name == "run" or called not in ("os._exit", "sys.exit"), f"{name}:{node.lineno} {called}"
+                assert name in EXITING or called not in ("os._exit", "sys.exit"), f"{name}:{node.lineno} {called}"
             if not name.startswith("commands.") and name != "run":
                 continue
             if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant):

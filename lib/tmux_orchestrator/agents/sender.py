@@ -22,10 +22,8 @@ def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
     if claimed is not None and not (len(claimed) <= 128 and claimed.isprintable() and claimed.rpartition(":")[2]):
         raise UsageError("--from is no name of 1 to 128 characters: give a name, or session:name")
     caller = registry.caller(agents)
-    host = os.uname().nodename
     if caller is not None and claimed in (None, caller.name, caller.key):
-        kind = "pm" if caller.role == "pm" else "agent"
-        return {"type": kind, "identifier": caller.name, "session": caller.session, "host": host, "verified": True}
+        return of(caller)
     if claimed is not None:
         kind = "agent"
     elif proc.has_terminal(os.getpid()):
@@ -33,7 +31,14 @@ def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
     else:
         kind = "cron"
     session, _, name = (claimed or user_name()).rpartition(":")
+    host = os.uname().nodename
     return {"type": kind, "identifier": name, "session": session or None, "host": host, "verified": False}
+
+
+def of(agent: registry.Agent) -> dict[str, Any]:
+    """The source of what this agent publishes: the process tree has shown that it is this one."""
+    kind, host = "pm" if agent.role == "pm" else "agent", os.uname().nodename
+    return {"type": kind, "identifier": agent.name, "session": agent.session, "host": host, "verified": True}
 
 
 def user_name() -> str:

@@ -12,7 +12,7 @@ import contextlib
 import os
 
 from tmux_orchestrator.agents import launch
-from tmux_orchestrator.ground import fastjson, files
+from tmux_orchestrator.ground import fastjson, files, proc
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.locks import Lock
 
@@ -37,6 +37,9 @@ FIELDS: dict[str, Any] = {
     "since": 0,  # since when it is so
     "at": 0,  # when a hook last said anything
     "hook": "",  # which one that was
+    "cli": 0,  # the process that calls the hooks: the agent's own, or its child, or what an adopted shell started
+    "cli_start": 0,
+    "turn": 0,  # since when it works on what it was asked; 0: it is asked nothing
     "session_id": "",  # how the CLI calls its conversation
     "question": "",  # what it asks a person for, when it waits
     "limited_until": "",
@@ -57,6 +60,9 @@ class Sign:
         since: int
         at: int
         hook: str
+        cli: int
+        cli_start: int
+        turn: int
         session_id: str
         question: str
         limited_until: str
@@ -70,6 +76,8 @@ class Sign:
             if type(value) is not type(default):
                 raise ValueError(f"{field} has the wrong type")
             setattr(self, field, value.copy() if type(value) in (list, dict) else value)
+        if not all(type(one) is list and [type(part) for part in one] == [str, int] for one in self.taken):
+            raise ValueError("taken has the wrong type")
 
     def to_dict(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in FIELDS}
@@ -86,6 +94,17 @@ class Sign:
 
     def took(self, short_id: str) -> bool:
         return any(one[0] == short_id for one in self.taken)
+
+    def of_turn(self) -> list[str]:
+        """The messages that the prompts of this turn held; none between two turns."""
+        return [one[0] for one in self.taken if self.turn and one[1] >= self.turn]
+
+    def calls(self, pid: int, start: int) -> bool:
+        """Is this the process that calls the hooks, or may it become that one? The first does, as long as it lives.
+
+        Any other is an agent CLI that the agent itself runs for a while, with the same settings: not this agent.
+        """
+        return (self.cli, self.cli_start) == (pid, start) or not proc.alive(self.cli, self.cli_start)
 
 
 def path(home: Home, agent: Agent) -> str:

@@ -1,0 +1,136 @@
+#!/usr/bin/env bats
+# orc-hook: what agent CLIs' hooks call
+load ../helper
+
+setup() {
+  make_home
+  cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+# An agent that runs each command that it is given, as an agent CLI runs its hooks.
+agent() {
+  mkfifo calls
+  cat >agent.sh <<'END'
+exec 3<>calls
+while read -r line <&3; do sh -c "$line" >said 2>&1; echo "$?" >code; done
+END
+  orc-run dev --session s --profile claude --role backend -- sh "$PWD/agent.sh" >/dev/null
+}
+
+# call PAYLOAD WORD…: the agent calls orc-hook; sets $said and $code
+call() {
+  printf '%s' "$1" >payload
+  shift
+  rm -f code
+  echo "exec orc-hook $* <'$PWD/payload'" >calls
+  eventually test -s code
+  said=$(cat said) code=$(cat code)
+}
+
+sign() { jq -r "$1" "$ORC_HOME/logs/run/signs/s@dev.json"; }
+
+@test "64: no CLI that is known; nothing is done" {
+  expect 64 orc-hook
+  one_line "$stderr"
+  expect 64 orc-hook cloude Stop
+  one_line "$stderr"
+  [ ! -e "$ORC_HOME" ]
+}
+
+@test "0 and silence for whoever is no agent" {
+  expect 0 orc-hook claude Stop <<<'{"session_id": "x"}'
+  equals "$output$stderr" ""
+  [ ! -e "$ORC_HOME" ]
+}
+
+@test "0, silence and one line in the log for payloads that are none" {
+  head -c 3000000 /dev/zero | tr '\0' a >huge
+  for payload in "" "no JSON" "[]" '{"a": 1' $'\xff\xfe' huge; do
+    rm -rf "$ORC_HOME"
+    if [ "$payload" = huge ]; then cp huge payload; else printf '%s' "$payload" >payload; fi
+    expect 0 orc-hook codex UserPromptSubmit <payload
+    equals "$output$stderr" ""
+    equals "$(wc -l <"$ORC_HOME/logs/hook.out")" 1
+  done
+}
+
+@test "a turn: working with the message it took, then idle; the session's id" {
+  agent
+  call '{"session_id": "abc", "source": "startup"}' claude SessionStart
+  equals "$code:$said" 0:
+  equals "$(sign '.state, .session_id' | paste -sd ' ')" "idle abc"
+  call '{"session_id": "abc", "prompt": "[📨 from pm ✓ #7K2M9Q] go on"}' claude UserPromptSubmit
+  equals "$code:$said" 0:
+  equals "$(sign '.state, .taken[0][0]' | paste -sd ' ')" "working 7K2M9Q"
+  call '{"session_id": "abc", "tool_name": "Bash", "tool_input": {"command": "rm -r x"}}' claude PermissionRequest
+  equals "$(sign '.state, .question' | paste -sd ' ')" "waiting Bash: rm -r x"
+  call '{"session_id": "abc"}' claude PostToolUse
+  equals "$(sign '.state + .question')" working
+  call '{"session_id": "abc"}' claude Stop
+  equals "$(sign .state)" idle
+  call '{"session_id": "abc", "error": "rate_limit"}' claude StopFailure
+  equals "$(sign .state)" limited
+  call '{"session_id": "abc", "reason": "other"}' claude SessionEnd
+  equals "$(sign .state)" ""
+}
+
+@test "the status line shows what is left, and lets another command print instead" {
+  agent
+  limits='{"rate_limits": {"five_hour": {"used_percentage": 42.4, "resets_at": 1790000000}}}'
+  call "$limits" claude statusLine
+  equals "$code:$said" "0:dev · 5h 42%"
+  equals "$(sign '.usage.five_hour.resets')" 2026-09-21T14:13:20.000000Z
+  call "$limits" claude statusLine --then "'jq -r .rate_limits.five_hour.used_percentage; echo mine'"
+  equals "$code:$said" $'0:42.4\nmine'
+  expect 0 orc-hook claude statusLine --then "wc -c" <<<"1234"
+  equals "$output" 5
+}
+
+@test "a compacted conversation is told who it is" {
+  agent
+  call '{"session_id": "abc", "source": "compact"}' claude SessionStart
+  equals "$(jq -r .hookSpecificOutput.hookEventName <<<"$said")" SessionStart
+  contains "$(jq -r .hookSpecificOutput.additionalContext <<<"$said")" "orc-read --unread dev"
+}
+
+@test "the end of a turn acknowledges what our daemons asked it for, and nothing else" {
+  agent
+  mkdir -p "$ORC_HOME/logs/events"
+  ours=$(orc-publish -t dev --requires-ack --from monitor "told by somebody")
+  jq -c '.id = "01M7WFG0R57KNY9BRVETDAEM0N" | .source |= (.type = "daemon" | .verified = true)' \
+    "$ORC_HOME"/logs/events/*.jsonl | tail -n 1 >line
+  cat line >>"$(orc-log path)"
+  call "{\"prompt\": \"[📨 from monitor ✓ #DAEM0N · ack: orc-ack DAEM0N] x\n[📨 from monitor ✓ #${ours: -6}] y\"}" \
+    claude UserPromptSubmit
+  equals "$(sign '.taken | length')" 2
+  call '{}' claude Stop
+  equals "$code:$said" 0:
+  equals "$(orc-read --type ack -o message.content.context.event,source.identifier,source.verified)" \
+    $'01M7WFG0R57KNY9BRVETDAEM0N\tdev\ttrue'
+}
+
+@test "an agent CLI that the agent runs itself says nothing of the agent" {
+  agent
+  call '{"session_id": "outer", "prompt": "go"}' claude UserPromptSubmit
+  cat >inner.py <<'END'
+import subprocess, sys
+subprocess.run(["orc-hook", "claude", "Stop"], input=b'{"session_id": "inner"}')
+END
+  rm -f code
+  echo "exec '$ROOT/.venv/bin/python' '$PWD/inner.py'" >calls
+  eventually test -s code
+  equals "$(sign '.state, .session_id' | paste -sd ' ')" "working outer"
+}
+
+@test "0 within its bound while somebody holds the lock for ever" {
+  agent
+  call '{"prompt": "go"}' claude UserPromptSubmit
+  flock "$ORC_HOME/logs/run/signs/s@dev.lock" sleep 30 &
+  holder=$!
+  eventually sh -c "! flock -n '$ORC_HOME/logs/run/signs/s@dev.lock' true"
+  call '{}' claude Stop
+  kill "$holder"
+  equals "$code:$said" 0:
+  contains "$(cat "$ORC_HOME/logs/hook.out")" locked
+  equals "$(sign .state)" working
+}
