@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from functools import partial
 
 from tmux_orchestrator.agents import (
     adoption,
@@ -24,6 +25,7 @@ from tmux_orchestrator.agents import (
     signs,
     since,
     state,
+    turns,
 )
 from tmux_orchestrator.agents import profiles as known
 from tmux_orchestrator.agents.profiles import Profile
@@ -120,8 +122,8 @@ class Control:
                 return agent
         raise UnavailableError(f"no agent is in {target!r}: start one with orc-run, or run orc-agent adopt {target}")
 
-    def look(self, agents: list[Agent]) -> list[state.Seen]:
-        seen = state.look(agents, self.profiles, self.server)
+    def look(self, agents: list[Agent], memory: turns.Memory | None = None) -> list[state.Seen]:
+        seen = state.look(agents, self.profiles, self.server, partial(signs.load, self.home), memory)
         beats.fill(seen, beats.load(self.home)[0])
         return seen
 
@@ -171,7 +173,7 @@ class Control:
         (its `screen.question_id`). Raises UsageError for the choice."""
         seen = self.see(target)
         keys = self.profile(seen.agent).answer_keys(choice)
-        if seen.state != "waiting" or seen.screen is None:
+        if seen.screen is None or seen.screen.state != "waiting":  # a hook's word is no dialog that takes keys
             return False
         if asked and asked != screen.question_id(seen.screen.question):
             return False

@@ -79,6 +79,8 @@ CONTEXT: dict[str, dict[str, str]] = {
 
 # Why a turn that failed means that the account's limit is reached.
 _LIMITS = ("rate_limit", "billing_error")
+_BEGINNINGS = ("session_start", "prompt")
+_ENDINGS = ("stop", "stop_failure", "interrupt", "session_end")
 # What a status line says of limits -> how it is called there, in short.
 _SHORT = {"five_hour": "5h", "seven_day": "7d", "context": "context"}
 
@@ -115,9 +117,15 @@ def read(cli: str, event: str, payload: dict[str, Any]) -> Report | None:
 
 
 def apply(report: Report, sign: Sign, now: int) -> None:
-    """Alter what is known of the agent. `now`: nanoseconds of the wall clock."""
-    if report.session_id:
+    """Alter what is known of the agent. `now`: nanoseconds of the wall clock.
+
+    The conversation is the one that was last begun or prompted: the end of another one, which the same process has
+    had before or beside it, says nothing of this one.
+    """
+    if report.session_id and (report.kind in _BEGINNINGS or not sign.session_id):
         sign.session_id = report.session_id
+    if report.kind in _ENDINGS and report.session_id not in ("", sign.session_id):
+        return
     if report.kind == "status":
         sign.usage = report.usage or sign.usage
         return
@@ -255,10 +263,10 @@ def _text(value: object) -> str:
 def _question(payload: dict[str, Any]) -> str:
     """`Bash: rm -rf build`, or what the notification says."""
     tool, given = _word(payload.get("tool_name")), payload.get("tool_input")
-    said = _text(payload.get("message"))
-    if tool:
-        detail = next((one for one in given.values() if type(one) is str), "") if type(given) is dict else ""
-        said = f"{tool}: {detail}" if detail else tool
+    detail = next((one for one in given.values() if type(one) is str), "") if type(given) is dict else ""
+    if not tool and type(payload.get("details")) is dict:
+        tool, detail = _word(payload["details"].get("title")), _text(payload["details"].get("command"))
+    said = f"{tool}: {detail}" if tool and detail else tool or _text(payload.get("message"))
     return output.clean(" ".join(said[: 4 * QUESTION].split()))[:QUESTION]
 
 
@@ -277,7 +285,9 @@ def _usage(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _percent(value: object) -> float | None:
     used = value.get("used_percentage") if isinstance(value, dict) else None
-    return float(used) if isinstance(used, int | float) and 0 <= used <= 1000 else None
+    if isinstance(used, bool) or not isinstance(used, int | float):
+        return None
+    return float(used) if 0 <= used <= 1000 else None
 
 
 def _stamp(seconds: object) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.agents.registry import Agent
     from tmux_orchestrator.ground.paths import Home
 
-STATES = ("starting", "working", "idle", "waiting", "limited", "gone")
+STATES = ("working", "idle", "waiting", "limited")
 TAKEN = 64  # how many ids of messages that a prompt held are remembered
 _LIMIT = 1 << 16
 _PATIENCE = 1.0

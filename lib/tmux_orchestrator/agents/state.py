@@ -1,9 +1,9 @@
-"""What each agent is doing, from what the kernel, tmux and the agent's screen say now.
+"""What each agent is doing, from what the kernel, tmux, the agent's hooks and its screen say now.
 
 The kernel has the first word: a process that is gone is `dead`, or `gone` when it left on purpose (it was stopped,
-or ended with status 0). Only of a live one is the screen believed. Each state says where it comes from (`source`),
-how sure it is (`confidence`), and since when where that is a fact. The agents of a server are looked at in one go;
-nothing is kept.
+or ended with status 0). Only of a live one are hooks and screen believed (see `turns`). Each state says where it
+comes from (`source`), how sure it is (`confidence`), and since when where that is a fact. The agents of a server are
+looked at in one go; nothing is kept, unless the caller keeps a `turns.Memory`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tmux_orchestrator.agents import places, screen
+from tmux_orchestrator.agents import places, screen, turns
 from tmux_orchestrator.agents.profiles import PLAIN, Profile
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import clock
@@ -22,6 +22,8 @@ from tmux_orchestrator.ground.tmux import Pane, Screenshot, Tmux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tmux_orchestrator.agents.signs import Sign
 
 STARTING_S = 20.0  # so long may a CLI take to show a screen that its profile knows
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -48,6 +50,19 @@ class Seen:
     pane: Pane | None = None
     screen: screen.Screen | None = field(default=None, repr=False)
     last_heartbeat: str | None = None
+    sign: Sign | None = field(default=None, repr=False)
+
+    @property
+    def question(self) -> str:
+        """What it waits for a person to say: as its dialog puts it, else as its hook did."""
+        said = self.sign.question if self.sign and self.source == turns.HOOK else ""
+        return (self.screen.question if self.screen else "") or said
+
+    @property
+    def limited_until(self) -> str | None:
+        """As its screen says it, else its hook."""
+        said = self.sign.limited_until if self.sign and self.source == turns.HOOK else ""
+        return (self.screen.limited_until if self.screen else None) or said or None
 
     @property
     def unexplained(self) -> bool:
@@ -69,8 +84,8 @@ class Seen:
             "since": self.since,
             "source": self.source,
             "last_heartbeat": self.last_heartbeat,
-            "question": shown.question or None if shown else None,
-            "limited_until": shown.limited_until if shown else None,
+            "question": self.question or None,
+            "limited_until": self.limited_until,
             "adopted": agent.adopted,
             "paused": agent.paused,
             "supervisor": agent.supervisor,
@@ -79,13 +94,16 @@ class Seen:
 
     def details(self) -> dict[str, Any]:
         """The same and more, for `orc-agent show`."""
-        agent, shown = self.agent, self.screen
+        agent, shown, sign = self.agent, self.screen, self.sign
         return self.record() | {
             "session": agent.session,
             "why": self.why or None,
             "confidence": self.confidence,
             "choices": shown.choices if shown else [],
             "composer": shown.composer if shown else None,
+            "session_id": sign.session_id or None if sign else None,
+            "usage": sign.usage if sign else {},
+            "hook": {"event": sign.hook, "at": clock.stamp(sign.at)} if sign and sign.at else None,
             "argv": agent.argv,
             "cwd": agent.cwd or None,
             "restart": agent.restart,
@@ -93,8 +111,17 @@ class Seen:
         }
 
 
-def look(agents: Iterable[Agent], profiles: Mapping[str, Profile], server: Callable[[str], Tmux]) -> list[Seen]:
-    """The state of every agent, in the same order; `server` gives the connection for a socket."""
+def look(
+    agents: Iterable[Agent],
+    profiles: Mapping[str, Profile],
+    server: Callable[[str], Tmux],
+    signs: Callable[[Agent], Sign | None],
+    memory: turns.Memory | None = None,
+) -> list[Seen]:
+    """The state of every agent, in the same order.
+
+    `server` gives the connection for a socket, `signs` what an agent's hooks said. `memory` is for whoever looks often.
+    """
     agents = list(agents)
     seen: dict[str, Seen] = {}
     for socket in {agent.socket: None for agent in agents}:
@@ -103,14 +130,38 @@ def look(agents: Iterable[Agent], profiles: Mapping[str, Profile], server: Calla
         for agent in those:
             pane = view.panes.get(agent.key)
             shot = view.shots.get(pane.id) if pane else None
-            seen[agent.key] = judge(agent, pane, shot, profiles.get(agent.profile) or profiles[PLAIN])
+            profile = profiles.get(agent.profile) or profiles[PLAIN]
+            seen[agent.key] = judge(agent, pane, shot, profile, signs(agent), memory)
             if pane and pane.dead:
                 seen[agent.key].since = view.ended.get(pane.id)
     return [seen[agent.key] for agent in agents]
 
 
-def judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Profile) -> Seen:
+def judge(
+    agent: Agent,
+    pane: Pane | None,
+    shot: Screenshot | None,
+    profile: Profile,
+    sign: Sign | None = None,
+    memory: turns.Memory | None = None,
+) -> Seen:
     """The state of one agent; `pane` holds its registered process on its own server, None where none does."""
+    seen = _judge(agent, pane, shot, profile)
+    seen.sign = sign
+    if seen.state in ("dead", "gone") or seen.pane is None or (sign is None and memory is None):
+        return seen
+    if seen.state == "starting" and (sign is None or sign.state == "idle"):
+        return seen  # the hook of a start comes before there is anything to type into
+    now, shown = clock.now_ns(), seen.screen.state if seen.screen else "unknown"
+    verdict = turns.weigh(sign, shown, now, memory is not None and memory.again(agent, sign, shown, now))
+    if sign is not None and verdict.source == turns.HOOK:
+        seen.state, seen.source, seen.confidence = verdict.state, turns.HOOK, "certain"
+        seen.since = clock.stamp(sign.since)
+    return seen
+
+
+def _judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Profile) -> Seen:
+    """What the kernel, tmux and the screen say."""
     running = agent.alive()
     if agent.ended and not running:
         return Seen(agent, "gone", "registry", why=agent.ended, pane=pane)

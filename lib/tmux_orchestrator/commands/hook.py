@@ -102,7 +102,7 @@ def _note(home: paths.Home, agent: registry.Agent, report: hooks.Report) -> list
 
     if report.kind == "status":
         sign = signs.load(home, agent)
-        if sign is not None and sign.usage == report.usage and sign.session_id == report.session_id:
+        if not report.usage or (sign is not None and sign.usage == report.usage):
             return ended
     signs.update(home, agent, change)
     return ended if known else None
