@@ -12,7 +12,7 @@ _orc() {
     orc-config) verbs='check get init show' options='--help --json --version' ;;
     orc-doctor) options='--fix --help --json --pm --version' ;;
     orc-heartbeat) options='--agent --counters --every --help --host --status --version' ;;
-    orc-hook) verbs='aider claude codex gemini' options='--help --then --version' ;;
+    orc-hook) verbs='aider claude codex gemini install status uninstall' options='--dry-run --help --no-permissions --no-text --project --then --user --version' ;;
     orc-log) verbs='check path rotate' options='--dry-run --help --json --version' ;;
     orc-monitor) verbs='restart start status stop' options='--help --json --once --version' ;;
     orc-publish) options='--at --category --check-in --context --correlation-id --file --from --group --help --id --in --jsonl --lines --priority --queue --reply-to --requires-ack --subject --supersede --tag --timeout --to --ttl --type --version --wait' ;;

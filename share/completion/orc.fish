@@ -47,8 +47,14 @@ complete -c orc-heartbeat -s o -r
 complete -c orc-heartbeat -l status
 complete -c orc-heartbeat -l help
 complete -c orc-heartbeat -l version
-complete -c orc-hook -n __fish_use_subcommand -xa 'aider claude codex gemini'
+complete -c orc-hook -n __fish_use_subcommand -xa 'aider claude codex gemini install status uninstall'
+complete -c orc-hook -l dry-run
+complete -c orc-hook -l no-permissions
+complete -c orc-hook -l no-text
+complete -c orc-hook -s o -r
+complete -c orc-hook -l project -r
 complete -c orc-hook -l then -r
+complete -c orc-hook -l user
 complete -c orc-hook -l help
 complete -c orc-hook -l version
 complete -c orc-log -n __fish_use_subcommand -xa 'check path rotate'

@@ -18,31 +18,50 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tmux_orchestrator.agents import hook_setup
+
 USAGE = """\
-usage: orc-hook claude|codex|gemini|aider EVENT [--then COMMAND]
+usage: orc-hook install|uninstall|status [options] [claude|codex|gemini]...
+       orc-hook claude|codex|gemini|aider EVENT [--then COMMAND]
 
-Called by an agent CLI at the edges of a turn, with the CLI's payload on standard input. It notes what the agent
-does and which messages it took. It always ends with 0 and prints only what the CLI is to read.
+Lets an agent CLI's own hooks say what the agent does, and which messages it took. install merges our hooks into the
+settings of the CLI, next to those that are there; with them the rule that lets agents run our commands without being
+asked, and a section for its instructions that tells of the commands. What is there already stays, and a copy of the
+settings beside it. uninstall takes out what install put in. status ends with 1 where something is not installed.
 
+The second form is what the hooks call, with the CLI's payload on standard input. It always ends with 0, within two
+seconds, and prints only what the CLI is to read.
+
+  --user                  for all of the user's projects (default)
+  --project DIR           for one project only
+  --no-permissions        without the rule that allows our commands
+  --no-text               without the section in CLAUDE.md, AGENTS.md or GEMINI.md
+  --dry-run               only say what would be written
+  -o FORMAT               status: jsonl, json, table or FIELD,FIELD...
   --then COMMAND          for Claude Code's status line: print what this command prints
 
 examples:
-  orc-hook claude Stop
+  orc-hook install claude codex
+  orc-hook status -o cli,installed,trusted
   aider --notifications --notifications-command "orc-hook aider notification"
 """
 
 BOUND = 2.0  # seconds
 MOST = 1 << 20  # bytes of standard input that are looked at
 _LOG_SIZE = 1 << 20
+_COLUMNS = ("cli", "scope", "installed", "version", "trusted", "permissions", "text", "problems")
+# fmt: off
+_FIELDS = (
+    "cli", "scope", "installed", "events", "path", "version", "trusted", "permissions", "text", "problems",
+)
+# fmt: on
 _ACKS = 16  # of one turn
 _DAY_NS = 86_400_000_000_000
 
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0] not in hooks.EVENTS:
-        given = options.parse(USAGE, argv)
-        said = repr(given.args[0]) if given.args else "nothing"
-        raise errors.UsageError(f"{said} is none of {', '.join(hooks.EVENTS)}: name the agent CLI that calls")
+        return _for_a_person(options.parse(USAGE, argv))
     _thread.start_new_thread(_watch, ())
     cli, event = argv[0], argv[1] if len(argv) > 1 else ""
     then = argv[3] if len(argv) > 3 and argv[2] == "--then" else ""
@@ -58,6 +77,52 @@ def main(argv: list[str]) -> int:
     if then:
         _become(then, data)
     return errors.OK
+
+
+def _for_a_person(given: options.Options) -> int:
+    from tmux_orchestrator.agents import hook_setup
+
+    verb, names = (given.args or ["nothing"])[0], given.args[1:]
+    if verb not in ("install", "uninstall", "status"):
+        raise errors.UsageError(f"{verb!r} is neither install, uninstall, status nor an agent CLI: see --help")
+    if given.user and given.project is not None:
+        raise errors.UsageError("--user and --project are two places: give one")
+    wrong = [name for name in names if name not in hook_setup.CLIS]
+    if wrong or (verb != "status" and not names):
+        known = ", ".join(hook_setup.CLIS)
+        raise errors.UsageError(f"{wrong[0]!r} has no hooks" if wrong else f"which agent CLI? name one of {known}")
+    places = [hook_setup.place(name, os.environ, given.project) for name in names or hook_setup.CLIS]
+    if verb == "status":
+        return _status(places, given.o)
+    changes = []
+    for where in places:
+        if verb == "install":
+            changes += hook_setup.install(where, not given.no_permissions, not given.no_text)
+        else:
+            changes += hook_setup.uninstall(where)
+    for change in changes:
+        print(f"{change.path}: {change.said}" if given.dry_run else hook_setup.carry_out(change))
+    if verb == "install" and "codex" in names:
+        print("codex: start it, and choose to trust the hooks (or run /hooks): until then it calls none of them")
+    return errors.OK
+
+
+def _status(places: list[hook_setup.Place], form: str | None) -> int:
+    from tmux_orchestrator.agents import hook_setup, hook_trust
+    from tmux_orchestrator.ground import output
+
+    records = []
+    for where in places:
+        record = hook_setup.status(where) | {"version": hook_trust.version(where.cli, os.environ), "trusted": None}
+        if where.cli == "codex" and record["installed"]:
+            trust = hook_trust.codex(os.getcwd(), os.environ)
+            if trust is not None:
+                record["trusted"] = bool(trust) and all(said == "trusted" for said in trust.values())
+            if record["trusted"] is False:
+                record["problems"].append("it calls no hook that it was not told to trust: run /hooks in codex")
+        records.append(record)
+    output.show(records, form, _COLUMNS, _FIELDS)
+    return errors.OK if all(record["installed"] for record in records) else errors.NO
 
 
 def _call(cli: str, event: str, data: bytes, alone: bool) -> str:
