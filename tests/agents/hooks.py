@@ -116,7 +116,7 @@ def permission(bed: HookBed) -> Outcome:
     """A dialog: waiting, with the question; granted: it works on; the next one denied by Esc: over by itself."""
     bed.publish("-t", bed.name, f"[[tool:touch {bed.home}/granted && sleep 1]]")
     bed.hooks_say("waiting")
-    bed.see("waiting")
+    bed.see("waiting", "hook")
     asked = "granted" in bed.sign()["question"] and bool(bed.shown()["question"])
     bed.run("orc-agent", "answer", bed.name, "yes")
     bed.hooks_say("idle")

@@ -134,3 +134,73 @@ END
   contains "$(cat "$ORC_HOME/logs/hook.out")" locked
   equals "$(sign .state)" working
 }
+
+# Setting up: in a home of the test's own, with none of the agent CLIs on the PATH.
+
+own_home() {
+  export HOME="$BATS_TEST_TMPDIR/me" PATH="$ROOT/bin:/usr/bin:/bin"
+  unset CLAUDE_CONFIG_DIR CODEX_HOME GEMINI_CLI_HOME
+  mkdir -p "$HOME"
+}
+
+@test "64: no verb, no agent CLI, one without hooks, two places, no folder; nothing is written" {
+  own_home
+  for words in nothing install "install aider" "uninstall cloude" "status --user --project $HOME" \
+    "install claude --project $HOME/none" "install claude --nope"; do
+    # shellcheck disable=SC2086 # several words
+    expect 64 orc-hook $words
+    one_line "$stderr"
+    equals "$output" ""
+  done
+  equals "$(ls -A "$HOME")" ""
+}
+
+@test "install, install again, status, uninstall" {
+  own_home
+  expect 1 orc-hook status claude codex gemini
+  mkdir -p "$HOME/.claude"
+  echo '{"model": "opus"}' >"$HOME/.claude/settings.json"
+  expect 0 orc-hook install --dry-run claude codex gemini
+  contains "$output" "$HOME/.claude/settings.json: hooks for "
+  equals "$(cd "$HOME" && find . -type f)" ./.claude/settings.json
+  expect 0 orc-hook install claude codex gemini
+  contains "$output" "what it was: $HOME/.claude/settings.json.before-orc-hook"
+  contains "$output" "codex: start it, and choose to trust the hooks"
+  expect 0 orc-hook install claude gemini
+  equals "$output" ""
+  expect 0 orc-hook status -o cli,scope,installed,permissions,text,version,trusted
+  equals "$output" $'claude\tuser\ttrue\ttrue\ttrue\t-\t-\ncodex\tuser\ttrue\ttrue\ttrue\t-\t-\ngemini\tuser\ttrue\ttrue\ttrue\t-\t-'
+  equals "$(orc-hook status claude | jq -r '.problems | length')" 0
+  command=$(jq -r '.hooks.Stop[0].hooks[0].command' "$HOME/.claude/settings.json")
+  run sh -c "$command" <<<'{}'
+  equals "$status:$output" 0:
+  expect 0 orc-hook uninstall claude codex gemini
+  expect 1 orc-hook status
+  equals "$(cd "$HOME" && find . -type f)" ./.claude/settings.json
+  equals "$(cat "$HOME/.claude/settings.json")" '{"model": "opus"}'
+  expect 0 orc-hook uninstall claude codex gemini
+  equals "$output" ""
+}
+
+@test "for one project, without rule and text" {
+  own_home
+  mkdir -p "$HOME/a b"
+  expect 0 orc-hook install claude codex gemini --project "$HOME/a b" --no-permissions --no-text
+  equals "$(cd "$HOME" && find . -type f | sort)" \
+    $'./a b/.claude/settings.local.json\n./a b/.codex/hooks.json\n./a b/.gemini/settings.json'
+  expect 0 orc-hook status claude --project "$HOME/a b" -o scope,permissions,text
+  equals "$output" $'project\tfalse\tfalse'
+  expect 1 orc-hook status claude
+}
+
+@test "65: a damaged file is left as it is, and so is everything else" {
+  own_home
+  mkdir -p "$HOME/.claude"
+  echo '{"model": ' >"$HOME/.claude/settings.json"
+  expect 65 orc-hook install gemini claude
+  one_line "$stderr"
+  contains "$stderr" "mend it"
+  equals "$(cd "$HOME" && find . -type f)" ./.claude/settings.json
+  expect 1 orc-hook status claude
+  contains "$output" "not plain JSON"
+}

@@ -16,7 +16,7 @@ import pytest
 
 from support_orc import System
 from support_tmux import wait_until
-from tmux_orchestrator.agents import registry, state
+from tmux_orchestrator.agents import registry, signs, state
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, files, pidfile
@@ -535,6 +535,27 @@ def test_a_screen_that_the_profile_does_not_understand(system: System, monkeypat
     system.broker()
     system.wait_outcome(system.publish("-t", "dev", "held"), "held: no_composer")
     wait_until(lambda: not one(home, doctor_agents.screens).note, what="the broker's own word")
+
+
+def test_hooks_that_are_not_there_or_not_called(system: System, tmp_path: Path) -> None:
+    home = Home(system.root)
+    system.env["HOME"] = str(tmp_path)
+    system.env.pop("CODEX_HOME", None)
+    system.recorder("plain")
+    assert found(home, doctor_agents.hooks) == []
+    system.recorder("one", "--profile", "codex")
+    system.recorder("two", "--profile", "codex")
+    note = one(home, doctor_agents.hooks)
+    assert note.note and "codex are not installed" in note.text and "team:one" in note.text and "team:two" in note.text
+    system.run(*note.mend.partition(",")[0].split())
+    assert found(home, doctor_agents.hooks) == []
+    settings = tmp_path / ".codex/hooks.json"
+    settings.write_text(settings.read_text().replace("codex Stop", "codex Other"))
+    note = one(home, doctor_agents.hooks)
+    assert "no hook of this copy for Stop" in note.text and note.mend.startswith("run orc-hook install codex")
+    for agent in registry.load(home):
+        signs.update(home, agent, lambda sign: None)
+    assert found(home, doctor_agents.hooks) == [], "they have spoken"
 
 
 def test_a_damaged_registry_or_profile_breaks_no_other_check(system: System) -> None:

@@ -173,7 +173,11 @@ class Control:
         (its `screen.question_id`). Raises UsageError for the choice."""
         seen = self.see(target)
         keys = self.profile(seen.agent).answer_keys(choice)
-        if seen.screen is None or seen.screen.state != "waiting":  # a hook's word is no dialog that takes keys
+        end = time.monotonic() + turns.DRAWN_S
+        while seen.state == "waiting" and not _asks(seen) and time.monotonic() < end:
+            time.sleep(LOOK_S)  # its hook was faster than its screen
+            seen = self.see(target)
+        if seen.screen is None or not _asks(seen):
             return False
         if asked and asked != screen.question_id(seen.screen.question):
             return False
@@ -311,6 +315,11 @@ def _until_end(agent: Agent, seconds: float) -> None:
             time.sleep(0.02)  # tmux notices a moment later
     finally:
         os.close(fd)
+
+
+def _asks(seen: state.Seen) -> bool:
+    """Is there a dialog on its screen?"""
+    return seen.screen is not None and seen.screen.state == "waiting"
 
 
 def _unlink(path: str) -> None:

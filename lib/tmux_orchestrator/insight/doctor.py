@@ -38,6 +38,7 @@ CHECKS: dict[str, Check] = {
     "servers": doctor_agents.servers,
     "agents": doctor_agents.ended,
     "screens": doctor_agents.screens,
+    "hooks": doctor_agents.hooks,
     "old-scripts": doctor_machine.old_scripts,
 }
 

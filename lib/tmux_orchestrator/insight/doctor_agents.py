@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from tmux_orchestrator.agents import adoption, registry
-from tmux_orchestrator.ground.errors import UnavailableError
+from tmux_orchestrator.agents import adoption, hook_setup, hook_trust, launch, registry, signs
+from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.ground.errors import OrcError, UnavailableError
 from tmux_orchestrator.insight import evidence, words
 from tmux_orchestrator.insight.findings import Case, Finding
 
@@ -81,3 +82,44 @@ def screens(case: Case) -> Iterator[Finding]:
             text = f"profile {profile.name} finds no input box on {key}'s screen: {failed} does not fit ({file})"
             mend = f"orc-agent attach {shlex.quote(key)}, or correct profiles.{profile.name}.{failed}"
             yield Finding(text, mend, note=not urgent)
+
+
+def hooks(case: Case) -> Iterator[Finding]:
+    """Without its hooks an agent's turns are known from its screen alone. One that has spoken has them."""
+    silent: dict[str, list[Agent]] = {}
+    for agent in case.agents:
+        if agent.profile in hook_setup.CLIS and agent.alive() and signs.load(case.home, agent) is None:
+            silent.setdefault(agent.profile, []).append(agent)
+    for cli, agents in silent.items():
+        env = _environment(agents[0])
+        places = [hook_setup.place(cli, env, None)]
+        if os.path.isdir(agents[0].cwd):
+            places.append(hook_setup.place(cli, env, agents[0].cwd))
+        yield from _unheard(cli, words.some([agent.key for agent in agents]), places, env)
+
+
+def _unheard(cli: str, who: str, places: list[hook_setup.Place], env: Mapping[str, str]) -> Iterator[Finding]:
+    """Why no hook of this CLI has spoken."""
+    found = [hook_setup.status(place) for place in places]
+    if not any(record["installed"] for record in found):
+        text = f"the hooks of {cli} are not installed: what {who} does is known from the screen alone"
+        yield Finding(text, f"orc-hook install {cli}, then start the agent again", note=True)
+        return
+    for record in found:
+        for problem in record["problems"] if record["installed"] else []:
+            text, _, mend = problem.rpartition(": ")
+            yield Finding(text, mend, note=True)
+    trust = hook_trust.codex(os.path.dirname(places[-1].text), env) if cli == "codex" else None
+    if trust and any(said != "trusted" for said in trust.values()):
+        yield Finding(
+            f"codex calls none of our hooks, as nobody trusts them yet ({who})", "run /hooks in it", note=True
+        )
+
+
+def _environment(agent: Agent) -> Mapping[str, str]:
+    """What the agent was started with."""
+    try:
+        env: dict[str, str] = launch.read(agent.launch)["env"] if agent.launch else {}
+        return env or os.environ
+    except OrcError:
+        return os.environ
