@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agents import clis
 from agents.bed import Bed
-from agents.trials import OPEN, Outcome
+from agents.trials import Outcome
 from support_orc import Agent
 from support_tmux import wait_until
 from tmux_orchestrator.eventlog import event
@@ -27,13 +26,10 @@ TRUST = "Hooks need review"  # what Codex asks when it starts and finds new ones
 class HookBed(Bed):
     """A bed whose agent CLI calls our hooks."""
 
-    def __init__(self, folder: str, name: str) -> None:
-        super().__init__(folder, name, OPEN)
-
     def _start(self) -> Agent:
         self.env["PATH"] += f":{self.folder}/node_modules/.bin"
         self.env["CLAUDE_CODE_MAX_RETRIES"] = "0"  # or a limit is told after minutes
-        self.settings = self._settings()
+        self.before = self.files()
         self.run("orc-hook", "install", self.name)
         agent = super()._start()
         if self.name == "codex":
@@ -43,9 +39,9 @@ class HookBed(Bed):
                 time.sleep(0.5)
         return agent
 
-    def _settings(self) -> dict[str, bytes]:
-        """Each of the CLI's own files in the scratch home that our set-up may touch."""
-        names = ("settings.json", "hooks.json", "CLAUDE.md", "AGENTS.md", "GEMINI.md", "config.toml")
+    def files(self) -> dict[str, bytes]:
+        """What of the CLI's own in the scratch home our set-up writes."""
+        names = ("settings.json", "hooks.json", "CLAUDE.md", "AGENTS.md", "GEMINI.md")
         found = {}
         for name in names:
             path = f"{self.home}/.{self.name}/{name}"
@@ -188,7 +184,8 @@ def daemons(bed: HookBed) -> Outcome:
     """A daemon's notice is acknowledged by the end of the turn; a message that somebody wants acknowledged is not."""
     person = bed.publish("-t", bed.name, "--requires-ack", "say that you have it")
     source = daemon_source("monitor")
-    notice = event.build("a notice", source, targets=[f"team:{bed.name}"], requires_ack=True)
+    told = {"targets": [f"team:{bed.name}"], "priority": "critical", "requires_ack": True}
+    notice = event.build("a notice", source, **told)
     (ours,) = Log(Home(bed.root)).append([notice])
     for body in ("say that you have it", "a notice"):
         bed.wait_arrival(body)
@@ -204,7 +201,8 @@ def daemons(bed: HookBed) -> Outcome:
 
 def killed(bed: HookBed) -> Outcome:
     """kill -9 in a turn: dead at once, whatever the hooks said last."""
-    bed.publish("-t", bed.name, "[[slow:60]] the last work")
+    bed.keys("-l", "[[slow:60]] the last work")
+    bed.keys("Enter")
     bed.hooks_say("working")
     conversation = bed.sign()["session_id"]
     os.kill(bed.cli.pid, signal.SIGKILL)
@@ -214,17 +212,21 @@ def killed(bed: HookBed) -> Outcome:
 
 
 def removed(bed: HookBed) -> Outcome:
-    """Taking the hooks out leaves the settings that there were."""
+    """Taking the hooks out leaves the settings that there were, but for what the CLI itself has written since."""
+    installed = json.loads(bed.run("orc-hook", "status", bed.name))
     bed.run("orc-hook", "uninstall", bed.name)
     bed.run("orc-hook", "status", bed.name, code=1)
-    after = bed._settings()
-    same = [name for name, data in bed.settings.items() if after.get(name) == data]
-    more = sorted(after.keys() - bed.settings.keys())
-    with open(f"{bed.root}/logs/hook.out", "a+", encoding="utf-8") as file:
-        file.seek(0)
-        lines = file.read().splitlines()
-    figures = f"{len(same)} of {len(bed.settings)} files as before, more: {more}, lines in hook.out: {len(lines)}"
-    return Outcome(not lines, figures)
+    after = bed.files()
+    more = sorted(after.keys() - bed.before.keys())
+    ours = sorted(name for name, data in after.items() if b"orc-hook" in data)
+    try:
+        with open(f"{bed.root}/logs/hook.out", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        lines = []
+    trusted = installed["trusted"]
+    figures = f"trusted: {trusted}, problems: {installed['problems']}, left: {ours or more}, wrong calls: {len(lines)}"
+    return Outcome(not (more or ours or lines or installed["problems"]) and trusted is not False, figures)
 
 
 def comes_true(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -240,10 +242,14 @@ TESTS: dict[int, tuple[str, Callable[[HookBed], Outcome]]] = {
     22: ("hooks: three messages queued while it works", queued),
     23: ("hooks: permission granted, and denied", permission),
     24: ("hooks: Esc", escape),
-    25: ("hooks: a usage limit", limit),
-    26: ("hooks: the agent runs orc-publish without being asked", answers),
-    27: ("hooks: acknowledgments", daemons),
+    25: ("hooks: the agent runs orc-publish without being asked", answers),
+    26: ("hooks: acknowledgments", daemons),
+    27: ("hooks: a usage limit", limit),  # from here on the broker holds what is for it
     28: ("hooks: kill -9", killed),
     29: ("hooks: taken out again", removed),
 }
-NAMES = tuple(clis.PACKAGES)
+
+
+def can(name: str, number: int) -> bool:
+    """Gemini CLI opens a menu at a limit, and does not go on by itself."""
+    return name != "gemini" or TESTS[number][1] is not limit

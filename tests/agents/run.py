@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The ten tests against real agent programs: Codex and Claude Code, and submission with Gemini CLI.
+"""The ten tests against real agent programs, Codex and Claude Code, with Gemini CLI submission; and the hooks of all.
 
 usage: run.py [--only CLI,CLI] [--tests N,N]
 
@@ -18,11 +18,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from agents import clis, peers, trials
+from agents import clis, hooks, peers, trials
 from agents.bed import Bed
 
 Trial = Callable[[Bed], trials.Outcome]
@@ -40,6 +41,7 @@ TESTS: dict[int, tuple[str, Trial]] = {
     10: ("the lightest command", trials.lightest),
     11: ("Gemini CLI: one and three lines, 10 each, whole and alone", trials.idle),
 }
+TITLE = {number: title for number, (title, _) in [*TESTS.items(), *hooks.TESTS.items()]}
 GEMINI = 11  # it joins what comes while it works into one prompt, so submission is what is tested
 ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5, GEMINI)  # the flood has a system of its own: its bucket is full afterwards
 TITLES = {"codex": "Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
@@ -57,25 +59,33 @@ def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
         return trials.Outcome(False, f"broke off: {str(error).splitlines()[0][:80] if str(error) else error!r}")
 
 
+def run_all(bed: Bed, trials_of: Mapping[int, Callable[[Any], trials.Outcome]], results: Results) -> None:
+    for number, trial in trials_of.items():
+        begin = time.monotonic()
+        outcome = attempt(trial, bed)
+        results.setdefault(number, {})[bed.name] = outcome
+        took = time.monotonic() - begin
+        mark = "holds" if outcome.held else "FAILS"
+        print(f"{TITLES[bed.name]:12} {number:2} {mark}  {outcome.figures}  ({took:.0f} s)", flush=True)
+
+
 def run_on(folder: str, name: str, wanted: list[int], results: Results) -> None:
     open_bed = [number for number in ORDER if number in wanted]
-    bounded_bed = [number for number in wanted if number not in ORDER]
+    bounded_bed = [number for number in wanted if number in TESTS and number not in ORDER]
     for config, numbers in ((trials.OPEN, open_bed), (trials.BOUNDED, bounded_bed)):
         if not numbers:
             continue
         with Bed(folder, name, config) as bed:
-            for number in numbers:
-                begin = time.monotonic()
-                outcome = attempt(TESTS[number][1], bed)
-                results.setdefault(number, {})[name] = outcome
-                took = time.monotonic() - begin
-                mark = "holds" if outcome.held else "FAILS"
-                print(f"{TITLES[name]:12} {number:2} {mark}  {outcome.figures}  ({took:.0f} s)", flush=True)
+            run_all(bed, {number: TESTS[number][1] for number in numbers}, results)
+    hooked = [number for number in hooks.TESTS if number in wanted and hooks.can(name, number)]
+    if hooked:
+        with hooks.HookBed(folder, name, trials.OPEN) as bed:
+            run_all(bed, {number: hooks.TESTS[number][1] for number in hooked}, results)
 
 
 def table(results: Results, versions: dict[str, str]) -> None:
     print("\n" + " · ".join(f"{TITLES[name]} {version}" for name, version in versions.items()))
-    for number, (title, _) in TESTS.items():
+    for number, title in TITLE.items():
         ours = results.get(number, {})
         if not ours:
             continue
@@ -90,7 +100,7 @@ def table(results: Results, versions: dict[str, str]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="codex,claude,gemini", metavar="CLI,CLI")
-    parser.add_argument("--tests", default=",".join(map(str, TESTS)), metavar="N,N")
+    parser.add_argument("--tests", default=",".join(map(str, TITLE)), metavar="N,N")
     return parser.parse_args()
 
 
@@ -104,7 +114,12 @@ def main() -> int:
     try:
         clis.install(folder)
         for name in names:
-            run_on(folder, name, [number for number in wanted if (name == "gemini") == (number == GEMINI)], results)
+            run_on(
+                folder,
+                name,
+                [number for number in wanted if number in hooks.TESTS or (name == "gemini") == (number == GEMINI)],
+                results,
+            )
         table(results, {name: clis.version(folder, name) for name in names})
     finally:
         if not kept:

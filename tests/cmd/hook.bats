@@ -74,6 +74,17 @@ sign() { jq -r "$1" "$ORC_HOME/logs/run/signs/s@dev.json"; }
   equals "$(sign .state)" ""
 }
 
+@test "of a payload that is too large the event counts all the same" {
+  agent
+  { printf '{"session_id": "abc", "prompt": "' && head -c 1100000 /dev/zero | tr '\0' a && printf '"}'; } >large
+  rm -f code
+  echo "exec orc-hook claude UserPromptSubmit <'$PWD/large'" >calls
+  eventually test -s code
+  equals "$(cat code):$(cat said)" 0:
+  equals "$(sign '.state + .session_id')" working
+  contains "$(cat "$ORC_HOME/logs/hook.out")" "only its event counts"
+}
+
 @test "the status line shows what is left, and lets another command print instead" {
   agent
   limits='{"rate_limits": {"five_hour": {"used_percentage": 42.4, "resets_at": 1790000000}}}'
@@ -99,10 +110,12 @@ sign() { jq -r "$1" "$ORC_HOME/logs/run/signs/s@dev.json"; }
   ours=$(orc-publish -t dev --requires-ack --from monitor "told by somebody")
   jq -c '.id = "01M7WFG0R57KNY9BRVETDAEM0N" | .source |= (.type = "daemon" | .verified = true)' \
     "$ORC_HOME"/logs/events/*.jsonl | tail -n 1 >line
+  jq -c '.id = "01M7WFG0R57KNY9BRVETAGENT0" | .source.type = "agent"' line >>line
   cat line >>"$(orc-log path)"
-  call "{\"prompt\": \"[📨 from monitor ✓ #DAEM0N · ack: orc-ack DAEM0N] x\n[📨 from monitor ✓ #${ours: -6}] y\"}" \
-    claude UserPromptSubmit
-  equals "$(sign '.taken | length')" 2
+  prompt=""
+  for id in DAEM0N AGENT0 "${ours: -6}"; do prompt+="[📨 from monitor ✓ #$id · ack: orc-ack $id] x\\n"; done
+  call "{\"prompt\": \"$prompt\"}" claude UserPromptSubmit
+  equals "$(sign '.taken | length')" 3
   call '{}' claude Stop
   equals "$code:$said" 0:
   equals "$(orc-read --type ack -o message.content.context.event,source.identifier,source.verified)" \
@@ -113,8 +126,9 @@ sign() { jq -r "$1" "$ORC_HOME/logs/run/signs/s@dev.json"; }
   agent
   call '{"session_id": "outer", "prompt": "go"}' claude UserPromptSubmit
   cat >inner.py <<'END'
-import subprocess, sys
-subprocess.run(["orc-hook", "claude", "Stop"], input=b'{"session_id": "inner"}')
+import subprocess
+for event in ("SessionStart", "UserPromptSubmit", "Stop"):
+    subprocess.run(["orc-hook", "claude", event], input=b'{"session_id": "inner", "source": "startup", "prompt": "x"}')
 END
   rm -f code
   echo "exec '$ROOT/.venv/bin/python' '$PWD/inner.py'" >calls

@@ -25,11 +25,11 @@ from tmux_orchestrator.agents import (
     signs,
     since,
     state,
-    turns,
 )
 from tmux_orchestrator.agents import profiles as known
 from tmux_orchestrator.agents.profiles import Profile
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.agents.turns import DRAWN_S, Memory
 from tmux_orchestrator.ground import tmux
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import GaveUp, SystemFailure, TryLater, UnavailableError, UsageError
@@ -51,13 +51,14 @@ _WAIT_FOR = {
 class Control:
     """The agents of one home, and the tmux servers that they are on.
 
-    `keep`: for a daemon, which keeps its connections to them (`close` lets go).
+    `keep`: for a daemon, which keeps its connections to them (`close` lets go), and remembers what it saw.
     """
 
     def __init__(self, home: Home, settings: Config, keep: bool = False) -> None:
         self.home = home
         self.settings = settings
         self._keep = keep
+        self._memory = Memory() if keep else None
         self.socket = tmux.find_socket(settings.get("tmux.socket"))
         self.registered = registry.load(home)
         self.source = sender.source(self.registered, None)
@@ -122,8 +123,8 @@ class Control:
                 return agent
         raise UnavailableError(f"no agent is in {target!r}: start one with orc-run, or run orc-agent adopt {target}")
 
-    def look(self, agents: list[Agent], memory: turns.Memory | None = None) -> list[state.Seen]:
-        seen = state.look(agents, self.profiles, self.server, partial(signs.load, self.home), memory)
+    def look(self, agents: list[Agent]) -> list[state.Seen]:
+        seen = state.look(agents, self.profiles, self.server, partial(signs.load, self.home), self._memory)
         beats.fill(seen, beats.load(self.home)[0])
         return seen
 
@@ -173,7 +174,7 @@ class Control:
         (its `screen.question_id`). Raises UsageError for the choice."""
         seen = self.see(target)
         keys = self.profile(seen.agent).answer_keys(choice)
-        end = time.monotonic() + turns.DRAWN_S
+        end = time.monotonic() + DRAWN_S
         while seen.state == "waiting" and not _asks(seen) and time.monotonic() < end:
             time.sleep(LOOK_S)  # its hook was faster than its screen
             seen = self.see(target)

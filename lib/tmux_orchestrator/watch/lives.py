@@ -130,7 +130,7 @@ def _update(life: Life, one: Seen, sign: Sign | None, now: int) -> None:
     else:
         life.sampled = state
     asked = " ".join(one.screen.question.split()) if one.screen else ""
-    if asked == life.sampled_question or one.confidence == _CERTAIN:
+    if asked == life.sampled_question:  # however sure a hook is that there is a dialog
         life.question = asked
     life.sampled_question = asked
     life.seen = one
