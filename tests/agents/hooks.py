@@ -14,7 +14,7 @@ from typing import Any
 
 from agents.bed import Bed
 from agents.trials import Outcome
-from support_orc import Agent
+from support_orc import BIN, Agent
 from support_tmux import wait_until
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
@@ -28,16 +28,28 @@ class HookBed(Bed):
 
     def _start(self) -> Agent:
         self.env["PATH"] += f":{self.folder}/node_modules/.bin"
+        with open(f"{self.home}/.profile", "w", encoding="utf-8") as file:  # Codex runs commands in a login shell
+            file.write(f'PATH="{BIN}:$PATH"\n')
         self.env["CLAUDE_CODE_MAX_RETRIES"] = "0"  # or a limit is told after minutes
         self.before = self.files()
         self.run("orc-hook", "install", self.name)
         agent = super()._start()
         if self.name == "codex":
-            wait_until(lambda: TRUST in self.server.screen(agent.pane), 30, "the question whether to trust the hooks")
-            for key in ("2", "Enter"):
-                self.server.tmux("send-keys", "-t", agent.pane, key)
-                time.sleep(0.5)
+            self._trust(agent)
         return agent
+
+    def _trust(self, agent: Agent) -> None:
+        """Answer Codex's question; it may not read its input yet when it shows it."""
+        wait_until(lambda: TRUST in self.server.screen(agent.pane), 30, "the question whether to trust the hooks")
+
+        def chosen() -> bool:
+            if "› 2." not in self.server.screen(agent.pane):
+                self.server.tmux("send-keys", "-t", agent.pane, "Down")
+                time.sleep(0.5)
+            return "› 2." in self.server.screen(agent.pane)
+
+        wait_until(chosen, what="the choice to trust all")
+        self.server.tmux("send-keys", "-t", agent.pane, "Enter")
 
     def files(self) -> dict[str, bytes]:
         """What of the CLI's own in the scratch home our set-up writes."""
@@ -148,8 +160,7 @@ def limit(bed: HookBed) -> Outcome:
     took = bed.see("limited")
     source = bed.shown()["source"]
     bed.keys("C-u")
-    bed.keys("-l", "a person goes on")
-    bed.keys("Enter")
+    enter(bed, "a person goes on")
     after = comes_true(lambda: bed.shown()["state"] == "idle")
     return Outcome(after, f"limited {took:.0f} ms after the command, by the {source}; afterwards idle: {after}")
 
@@ -201,8 +212,7 @@ def daemons(bed: HookBed) -> Outcome:
 
 def killed(bed: HookBed) -> Outcome:
     """kill -9 in a turn: dead at once, whatever the hooks said last."""
-    bed.keys("-l", "[[slow:60]] the last work")
-    bed.keys("Enter")
+    enter(bed, "[[slow:60]] the last work")
     bed.hooks_say("working")
     conversation = bed.sign()["session_id"]
     os.kill(bed.cli.pid, signal.SIGKILL)
@@ -227,6 +237,13 @@ def removed(bed: HookBed) -> Outcome:
     trusted = installed["trusted"]
     figures = f"trusted: {trusted}, problems: {installed['problems']}, left: {ours or more}, wrong calls: {len(lines)}"
     return Outcome(not (more or ours or lines or installed["problems"]) and trusted is not False, figures)
+
+
+def enter(bed: HookBed, text: str) -> None:
+    """As a person types it: what comes too fast is taken for a paste, and its Enter for a part of that."""
+    bed.keys("-l", text)
+    time.sleep(0.5)
+    bed.keys("Enter")
 
 
 def comes_true(condition: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -66,7 +66,7 @@ CLIS = {
         project_settings=".codex/hooks.json",
         text="AGENTS.md",
         rules="rules/tmux-orchestrator.rules",
-        timeout=5,
+        timeout=3,  # the most that it lets some events have
     ),
     "gemini": Cli(
         variable="GEMINI_CLI_HOME",
@@ -153,7 +153,7 @@ def install(where: Place, permissions: bool, text: bool) -> list[Change]:
     if permissions and where.rules:
         made += _whole(where.rules, rules_text(where.cli), "the rule that allows our commands")
     if text:
-        made += _section(where.text, os.fsdecode(files.read(TEXT) or b""))
+        made += _section(where.text, os.fsdecode(files.read(TEXT) or b"").replace("{bin}", f"{CODE}/bin"))
     return made
 
 
@@ -186,17 +186,23 @@ def is_ours(document: settings.Document) -> bool:
     return settings.drop_hooks("", settings.drop_status_line(document)) != document
 
 
+def allowed() -> list[list[str]]:
+    """The words that a command which is allowed begins with: by its name, and by its path where that is not found."""
+    found = [command.split() for command in ALLOWED]
+    return found + [[f"{CODE}/bin/{words[0]}", *words[1:]] for words in found]
+
+
 def claude_rules() -> list[str]:
-    return [f"Bash({command}:*)" for command in ALLOWED]
+    return [f"Bash({shlex.join(words)}:*)" for words in allowed()]
 
 
 def rules_text(cli: str) -> bytes:
     """The file of rules that allows our commands."""
     head = "# Written by orc-hook install, taken away by orc-hook uninstall: what agents may run without being asked.\n"
     if cli == "codex":
-        rows = [f'prefix_rule(pattern={json.dumps(one.split())}, decision="allow")' for one in ALLOWED]
+        rows = [f'prefix_rule(pattern={json.dumps(words)}, decision="allow")' for words in allowed()]
         return (head + "\n".join(rows) + "\n").encode("ascii")
-    prefixes = ", ".join(f'"{command}"' for command in ALLOWED)
+    prefixes = ", ".join(json.dumps(shlex.join(words)) for words in allowed())
     rule = (
         f'[[rule]]\ntoolName = "run_shell_command"\ncommandPrefix = [{prefixes}]\ndecision = "allow"\npriority = 100\n'
     )

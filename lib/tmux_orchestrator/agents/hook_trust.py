@@ -1,4 +1,4 @@
-"""What an installed agent CLI says itself: its version, and whether Codex trusts our hooks.
+"""What this machine says of an agent CLI: its version, whether Codex trusts our hooks and finds our commands.
 
 Codex runs a hook only after a person has trusted its very words. It is asked through its app server, which answers
 for the folder it is asked about. A CLI that is not there, answers late or otherwise than expected has said nothing:
@@ -44,6 +44,12 @@ def codex(folder: str, env: Mapping[str, str]) -> dict[str, str] | None:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return None
+
+
+def login_shell_finds(program: str, env: Mapping[str, str]) -> bool:
+    """Does a login shell, which Codex has for every command, find the program? /etc/profile may set another PATH."""
+    shell = env.get("SHELL") or "/bin/sh"
+    return any(line.startswith("/") for line in _run([shell, "-lc", f"command -v {program}"], b"", env))
 
 
 def _ours(folders: Any) -> Iterable[tuple[str, str]]:

@@ -120,6 +120,10 @@ def _status(places: list[hook_setup.Place], form: str | None) -> int:
                 record["trusted"] = bool(trust) and all(said == "trusted" for said in trust.values())
             if record["trusted"] is False:
                 record["problems"].append("it calls no hook that it was not told to trust: run /hooks in codex")
+            if not hook_trust.login_shell_finds("orc-publish", os.environ):
+                record["problems"].append(
+                    "login shells do not find our commands: put PATH into ~/.profile, or make install"
+                )
         records.append(record)
     output.show(records, form, _COLUMNS, _FIELDS)
     return errors.OK if all(record["installed"] for record in records) else errors.NO
