@@ -18,7 +18,8 @@ from support_tmux import Server, wait_until
 from tmux_orchestrator.agents import adoption, launch, places, profiles, registry, roster, state
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.ground import config, errors, proc
+from tmux_orchestrator.agents.signs import Sign
+from tmux_orchestrator.ground import clock, config, errors, proc
 from tmux_orchestrator.ground.errors import GaveUp, TryLater, UnavailableError, UsageError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.ground.tmux import Pane, Screenshot, Tmux
@@ -103,6 +104,51 @@ def test_an_unknown_screen_is_a_start_only_for_a_while(monkeypatch: pytest.Monke
         agent.adopted = adopted
         seen = state.judge(agent, pane(), shot(), PROFILES["claude"])
         assert (seen.state, seen.since) == (expected, agent.registered if expected == "starting" else None)
+
+
+def hooked(said: str, age: float = 5.0, **fields: Any) -> Sign:
+    at = clock.now_ns() - int(age * 1e9)
+    return Sign({"state": said, "since": at, "at": at, "hook": "Stop", "session_id": "abc"} | fields)
+
+
+@pytest.mark.parametrize(
+    ("sign", "screen", "expected", "source"),
+    [
+        (hooked("working"), "claude-idle", "working", "hook"),
+        (hooked("working", 31), "claude-idle", "idle", "screen"),
+        (hooked("idle"), "claude-working", "working", "screen"),
+        (hooked("idle"), "claude-permission", "waiting", "screen"),
+        (hooked("waiting", question="Bash: ls"), "claude-idle", "waiting", "hook"),
+        (hooked("idle"), "", "idle", "hook"),
+        (hooked(""), "claude-idle", "idle", "screen"),
+        (None, "claude-idle", "idle", "screen"),
+    ],
+)
+def test_hooks_and_screen(
+    sign: Sign | None, screen: str, expected: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "STARTING_S", 0.0)
+    shown = shot(f"{screen}.ansi" if screen else "")
+    seen = state.judge(live(profile="claude"), pane(), shown, PROFILES["claude"], sign)
+    assert (seen.state, seen.source) == (expected, source)
+    assert seen.confidence == ("certain" if source == "hook" else "likely")
+    details = seen.details()
+    assert details["session_id"] == (sign.session_id if sign else None)
+    assert (details["since"] is not None) == (source == "hook")
+    assert bool(details["question"]) == (expected == "waiting")
+
+
+def test_a_hook_speaks_for_an_agent_whose_screen_cannot_be_read_and_never_for_a_dead_one() -> None:
+    profile = PROFILES["claude"]
+    assert state.judge(live(), pane(), None, profile, hooked("working")).state == "working"
+    assert state.judge(live(), None, None, profile, hooked("working")).state == "unknown"
+    assert state.judge(ended(), pane(dead=True, dead_signal=9), None, profile, hooked("working")).state == "dead"
+
+
+def test_a_start_is_no_start_any_more_when_a_prompt_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "STARTING_S", 1e9)
+    for said, expected in (("idle", "starting"), ("working", "working")):
+        assert state.judge(live(), pane(), shot(), PROFILES["claude"], hooked(said)).state == expected
 
 
 # Which panes a target means

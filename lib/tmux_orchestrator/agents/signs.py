@@ -8,7 +8,6 @@ is taken up again. A damaged file counts as none: the next hook writes it anew.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from tmux_orchestrator.agents import launch
@@ -142,14 +141,18 @@ def update(home: Home, agent: Agent, change: Callable[[Sign], None]) -> Sign:
 
 def forget(home: Home, session: str, name: str) -> None:
     """Who has this name from now on said nothing yet."""
-    with contextlib.suppress(OSError):
+    try:
         os.unlink(_path(home, session, name))
+    except OSError:
+        pass
 
 
 def rename(home: Home, agent: Agent, new: str) -> None:
     """What the agent said goes along with it to its new name."""
-    with contextlib.suppress(OSError):
+    try:
         os.rename(path(home, agent), _path(home, agent.session, new))
+    except OSError:
+        pass
 
 
 def _read(where: str) -> Sign | None:
