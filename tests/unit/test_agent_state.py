@@ -112,21 +112,22 @@ def hooked(said: str, age: float = 5.0, **fields: Any) -> Sign:
 
 
 @pytest.mark.parametrize(
-    ("sign", "screen", "expected", "source"),
+    ("said", "age", "screen", "expected", "source"),
     [
-        (hooked("working"), "claude-idle", "working", "hook"),
-        (hooked("working", 31), "claude-idle", "idle", "screen"),
-        (hooked("idle"), "claude-working", "working", "screen"),
-        (hooked("idle"), "claude-permission", "waiting", "screen"),
-        (hooked("waiting", question="Bash: ls"), "claude-idle", "waiting", "hook"),
-        (hooked("idle"), "", "idle", "hook"),
-        (hooked(""), "claude-idle", "idle", "screen"),
-        (None, "claude-idle", "idle", "screen"),
+        ("working", 5, "claude-idle", "working", "hook"),
+        ("working", 31, "claude-idle", "idle", "screen"),
+        ("idle", 5, "claude-working", "working", "screen"),
+        ("idle", 5, "claude-permission", "waiting", "screen"),
+        ("waiting", 5, "claude-idle", "waiting", "hook"),
+        ("idle", 5, "", "idle", "hook"),
+        ("", 5, "claude-idle", "idle", "screen"),
+        (None, 5, "claude-idle", "idle", "screen"),
     ],
 )
 def test_hooks_and_screen(
-    sign: Sign | None, screen: str, expected: str, source: str, monkeypatch: pytest.MonkeyPatch
+    said: str | None, age: float, screen: str, expected: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sign = None if said is None else hooked(said, age, question="Bash: ls" if said == "waiting" else "")
     monkeypatch.setattr(state, "STARTING_S", 0.0)
     shown = shot(f"{screen}.ansi" if screen else "")
     seen = state.judge(live(profile="claude"), pane(), shown, PROFILES["claude"], sign)
