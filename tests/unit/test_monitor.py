@@ -379,3 +379,34 @@ def test_a_tmux_server_that_ends_is_one_incident(system: System) -> None:
     assert len(alerts(system)) == 1
     assert alerts(system)[0].startswith(f"tmux server {pid} (") and "with it 3 agents" in alerts(system)[0]
     assert alerts(system)[0].endswith("orc-agent restore")
+
+
+def test_who_asks_how_everybody_is_gets_an_answer(system: System) -> None:
+    system.broker()
+    system.demo("dev")
+    pm = system.demo("pm")
+    monitor(system)
+    first = system.publish("-g", "management", "--tag", "status-request", "PM requesting daemon status update")
+    wait_until(lambda: answers(system, first), what="an answer to somebody outside")
+    assert answers(system, first)[0]["message"]["content"]["body"].startswith("All agents healthy - 0 active, 2 idle")
+    second = system.publish("--type", "status_request", "--from", "team:pm", "how are they?")
+    wait_until(lambda: answers(system, second), what="an answer to the PM")
+    assert answers(system, second)[0]["to"]["targets"] == ["team:pm"]
+    wait_until(lambda: "All agents healthy" in pm.screen(), what="the answer in its pane")
+    assert len(answers(system, first)) == len(answers(system, second)) == 1
+
+
+def answers(system: System, asked: str) -> list[dict[str, Any]]:
+    events = [e for e in system.events() if e["message"]["type"] == "status_update"]
+    return [e for e in events if e["metadata"]["reply_to"] == asked]
+
+
+def test_who_was_sent_a_message_has_had_a_briefing(system: System) -> None:
+    system.configure("monitoring: {look_interval: 0.2}\nrecovery: {grace_s: 0}\n")
+    system.broker()
+    system.demo("dev")
+    system.demo("qa")
+    system.wait_outcome(system.publish("-t", "dev", "your work: the parser"), "confirmed")
+    monitor(system)
+    wait_until(lambda: said(system, "fresh"), what="the word of who has none")
+    assert said(system, "fresh")[0]["message"]["content"]["context"]["agent"] == "team:qa"

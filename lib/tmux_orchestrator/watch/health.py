@@ -18,6 +18,7 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import matters
+from tmux_orchestrator.watch.gleaned import STATUS
 from tmux_orchestrator.watch.lives import Life
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.strategies import Look
@@ -127,6 +128,7 @@ class Health:
         """The same as the answer to somebody who asks."""
         made = self._event(self.words(), ["monitoring", "status", "health"], self._context())
         source, metadata = asked["source"], asked["metadata"]
+        made["source"] = daemon_source(STATUS)
         made["message"]["type"] = "status_update"
         made["metadata"]["reply_to"] = asked["id"]
         made["metadata"]["correlation_id"] = metadata.get("correlation_id")

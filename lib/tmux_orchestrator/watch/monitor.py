@@ -22,12 +22,13 @@ from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.eventlog.daylog import Log
-from tmux_orchestrator.ground import clock, config, files, watch
+from tmux_orchestrator.ground import clock, config, files, proc, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import health, incidents, matters, questions, recovery
 from tmux_orchestrator.watch.checkins import Reminder
 from tmux_orchestrator.watch.deaths import NEVER, Deaths
+from tmux_orchestrator.watch.gleaned import Gleaned
 from tmux_orchestrator.watch.hearing import Hearing
 from tmux_orchestrator.watch.lives import ENDED, Life, Lives
 from tmux_orchestrator.watch.looking import Looking
@@ -70,6 +71,7 @@ class Monitor:
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
         self.tail = Tail(home)
+        self.gleaned = Gleaned(self.tail)
         self.schedules = Schedules(home, lambda key: self.live.config.get(key))
         self.reminder = Reminder(home, lambda key: self.live.config.get(key), self.tail, self._doing)
         self._time_ns = NEVER  # when the clock has something to say next, wall clock
@@ -125,6 +127,8 @@ class Monitor:
                 self._look_ns = now + self._ns("monitoring.look_interval")
                 self._everybody()
                 self._cycle(self._unhooked() + self._heard())
+            elif self.gleaned.asked:
+                self._cycle([])
             elif self._touched and (heard := self._heard()):
                 self._cycle(heard)
         except (OrcError, OSError) as error:
@@ -225,11 +229,14 @@ class Monitor:
         looked = time.monotonic()
         seen = self._explained([one for look in looks for one in look.seen])
         self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
+        for life in self.lives.of.values():
+            life.busied = life.busied or self.gleaned.typed_since(life.key, _began(life))
         judged = time.monotonic()
         done = self._recover()
         standing = self._standing(done)
         told = self.notices.step(standing, settings, clock.now_ns(), frozenset(self._back))
         told += self.health.report(self.lives.of.values(), standing, settings, clock.boot_ns())
+        told += [self.health.answer(asked) for asked in self.gleaned.requests()]
         self.notices.save()
         self._publish(told)
         self.lives.save(self.home)
@@ -322,6 +329,11 @@ def _until(outcome: Outcome) -> int:
     if outcome.alerted and not wait_s:
         return NEVER - 1  # recovery itself told whom it concerns, so it is no news for us
     return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
+
+
+def _began(life: Life) -> int:
+    """When its process started, wall clock."""
+    return clock.now_ns() - proc.age_ns(life.seen.agent.pid_start)
 
 
 def _is_patterns(agent: Agent) -> bool:
