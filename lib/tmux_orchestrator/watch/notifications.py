@@ -20,7 +20,7 @@ GROUP = "management"
 # A notification's type, by what stands in its context as issue_type; then by the event's type; then by its category.
 # What none of these knows keeps the type of its event.
 ISSUES = {
-    "failure": ("dead", "pm_dead", "crash", "failure", "component", "emergency"),
+    "failure": ("dead", "pm_dead", "crash", "failure", "component", "server", "emergency"),
     "recovery": ("recovery", "recovered", "recovery_needed"),
     "question": ("waiting", "question"),
     "limit": ("limited", "credit_exhausted"),
