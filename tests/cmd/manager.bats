@@ -234,13 +234,6 @@ run_not_alive() { ! "$tree/bin/orc-component" status broker; }
   expect 0 env -i ORC_HOME="$ORC_HOME" PATH=bin orc-component status
 }
 
-@test "a second start changes nothing" {
-  expect 0 "$manager" start
-  before=$(cat "$tree"/logs/*.pid)
-  expect 0 "$manager" start
-  equals "$(cat "$tree"/logs/*.pid)" "$before"
-}
-
 @test "tmux-orc: the phrases, and near words for a slip" {
   tmux_orc=$tree/bin/tmux-orc
   expect 1 "$tmux_orc" daemon status
