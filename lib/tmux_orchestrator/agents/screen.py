@@ -3,7 +3,8 @@
 Only the bottom of the screen counts: the last input box that is whole, what stands next to it, and the lowest
 lines for a dialog. Where the picture does not fit (half drawn, another view, a new release of the CLI) the state
 is `unknown` and the composer `none`: nobody types on a guess. A dialog is believed on the word of two cues, one
-of them at or below the input box, so that prose about dialogs is none.
+of them at or below the input box, so that prose about dialogs is none; where there is no box, a cue or an option
+stands at the very end.
 
 Lines come as `tmux capture-pane -e` prints them: with SGR sequences, whose state runs on from line to line.
 Pure functions; nothing is kept.
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from tmux_orchestrator.agents.profiles import Composer, Profile
 
 DIALOG_LINES = 15  # non-empty lines from the bottom in which a dialog is looked for
+END_LINES = 3  # of these the lowest, in which a dialog ends
 STATE_LINES = 12  # non-empty lines above the composer in which the CLI says what it does
 LIMIT_LINES = 6
 QUESTION_LINES = 10
@@ -152,10 +154,13 @@ def _dialog(profile: Profile, text: list[str], last: int, box: tuple[int, int] |
     if not profile.cues:
         return False
     first = _bottom(text, last)
-    whole = _SPACES.sub("", "".join(text[first:last]))
-    below = _SPACES.sub("", "".join(text[max(first, box[0]) : last])) if box else whole
+    lowest = [line for line in text[first:last] if line.strip(_FRAME)][-END_LINES:]
+    end = text[max(first, box[0]) : last] if box else lowest
+    whole, below = (_SPACES.sub("", "".join(lines)) for lines in (text[first:last], end))
+    offered = not box and profile.option is not None and any(map(profile.option.match, lowest))
     return any(
-        all(cue.search(whole) for cue in group) and any(cue.search(below) for cue in group) for group in profile.cues
+        all(cue.search(whole) for cue in group) and (offered or any(cue.search(below) for cue in group))
+        for group in profile.cues
     )
 
 
