@@ -1,9 +1,9 @@
 """What each agent is doing, from what the kernel, tmux, the agent's hooks and its screen say now.
 
 The kernel has the first word: a process that is gone is `dead`, or `gone` when it left on purpose (it was stopped,
-or ended with status 0). Only of a live one are hooks and screen believed (see `turns`). Each state says where it
-comes from (`source`), how sure it is (`confidence`), and since when where that is a fact. The agents of a server are
-looked at in one go; nothing is kept, unless the caller keeps a `turns.Memory`.
+it ended with status 0, or its pane was closed). Only of a live one are hooks and screen believed (see `turns`). Each
+state says where it comes from (`source`), how sure it is (`confidence`), and since when where that is a fact. The
+agents of a server are looked at in one go; nothing is kept, unless the caller keeps a `turns.Memory`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def look(
             pane = view.panes.get(agent.key)
             shot = view.shots.get(pane.id) if pane else None
             profile = profiles.get(agent.profile) or profiles[PLAIN]
-            seen[agent.key] = judge(agent, pane, shot, profile, signs(agent), memory)
+            seen[agent.key] = judge(agent, pane, shot, profile, signs(agent), memory, view.answered)
             if pane and pane.dead:
                 seen[agent.key].since = view.ended.get(pane.id)
     return [seen[agent.key] for agent in agents]
@@ -144,9 +144,13 @@ def judge(
     profile: Profile,
     sign: Sign | None = None,
     memory: turns.Memory | None = None,
+    answered: bool = True,
 ) -> Seen:
-    """The state of one agent; `pane` holds its registered process on its own server, None where none does."""
-    seen = _judge(agent, pane, shot, profile)
+    """The state of one agent; `pane` holds its registered process on its own server, None where none does.
+
+    `answered`: did that server say so?
+    """
+    seen = _judge(agent, pane, shot, profile, answered)
     seen.sign = sign
     if seen.state in ("dead", "gone") or seen.pane is None or (sign is None and memory is None):
         return seen
@@ -160,7 +164,7 @@ def judge(
     return seen
 
 
-def _judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Profile) -> Seen:
+def _judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Profile, answered: bool) -> Seen:
     """What the kernel, tmux and the screen say."""
     running = agent.alive()
     if agent.ended and not running:
@@ -168,7 +172,7 @@ def _judge(agent: Agent, pane: Pane | None, shot: Screenshot | None, profile: Pr
     if pane is None and running:
         return Seen(agent, "unknown", "kernel", "none", why="its pane is gone, or its tmux server does not answer")
     if pane is None:
-        return Seen(agent, "dead", "kernel", why="its process and its pane are gone")
+        return _without_pane(agent, answered)
     if pane.dead or not running:
         return _ended(agent, pane)
     if agent.command and pane.command != agent.command:
@@ -184,6 +188,7 @@ class _View(NamedTuple):
     panes: dict[str, Pane]
     shots: dict[str, Screenshot]
     ended: dict[str, str]
+    answered: bool = True
 
 
 def _observe(tmux: Tmux, agents: Sequence[Agent]) -> _View:
@@ -198,7 +203,7 @@ def _observe(tmux: Tmux, agents: Sequence[Agent]) -> _View:
         shots = tmux.look([pane.id for pane in panes.values() if not pane.dead])
         return _View(panes, shots, _times(tmux, panes.values()))
     except UnavailableError:
-        return _View({}, {}, {})
+        return _View({}, {}, {}, answered=False)
 
 
 def _panes(tmux: Tmux, agents: Sequence[Agent]) -> dict[str, Pane]:
@@ -216,6 +221,15 @@ def _times(tmux: Tmux, panes: Iterable[Pane]) -> dict[str, str]:
     lines = tmux.run("list-panes", "-a", "-F", "#{pane_id} #{pane_dead_time}") if dead else []
     found = dict(line.split(" ", 1) for line in lines)
     return {pane: clock.stamp(int(found[pane]) * 1_000_000_000) for pane in dead if found.get(pane, "").isdigit()}
+
+
+def _without_pane(agent: Agent, answered: bool) -> Seen:
+    """It ended, and so did its pane: with the server, or closed by somebody. A server that hangs knows, and may say."""
+    if not agent.server_alive():
+        return Seen(agent, "dead", "kernel", why="its process and its pane are gone")
+    if not answered:
+        return Seen(agent, "unknown", "kernel", "none", why="it ended, and its tmux server does not answer how")
+    return Seen(agent, "gone", "tmux", why="its pane was closed")
 
 
 def _ended(agent: Agent, pane: Pane) -> Seen:

@@ -87,7 +87,7 @@ def _polling(control: Control, agents: Sequence[Agent]) -> Look:
     for agent in agents:
         begin = time.monotonic()
         if agent.socket in deaf:
-            seen.append(state.judge(agent, None, None, control.profile(agent)))
+            seen.append(state.judge(agent, None, None, control.profile(agent), answered=False))
         else:
             seen += control.look([agent])
         if time.monotonic() - begin > _DEAF_S:
