@@ -7,7 +7,7 @@ is limited or paused is not blamed for waiting, and of a team that is idle as a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class Matter:
 def standing(lives: Iterable[Life], settings: Config, now: int) -> list[Matter]:
     """The matters of the agents; `now` on the boot clock."""
     found: list[Matter] = []
-    there = [life for life in lives if life.state not in ("gone", "unknown")]
+    there = [life for life in lives if life.state != "gone"]
     for life in there:
         found += _of(life, settings, now)
     return _teams(there, found, settings, now)
@@ -62,6 +62,16 @@ def _of(life: Life, settings: Config, now: int) -> list[Matter]:
     if life.state == "idle":
         return _idle(life, settings, now)
     return []
+
+
+def kept(before: Iterable[Matter], lives: Mapping[str, Life]) -> list[Matter]:
+    """Those that stood, of agents of which nobody knows now: their tmux does not answer, their screen is covered."""
+    return [one for one in before if one.subject in lives and lives[one.subject].state == "unknown"]
+
+
+def strategy(name: str, problem: str) -> Matter:
+    text = f"The strategy of {name} failed, agents are polled: {problem}"
+    return Matter(STRATEGY, name, text, context={"issue_type": STRATEGY, "strategy": name})
 
 
 def death(life: Life) -> Matter:

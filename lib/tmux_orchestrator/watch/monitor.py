@@ -11,7 +11,6 @@ goes on from what the registry, the panes and its files in `logs/run/` say. `mon
 from __future__ import annotations
 
 import os
-import sys
 import time
 from types import FrameType
 from typing import Any
@@ -21,11 +20,10 @@ from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, files, proc, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, incidents, matters, questions, recovery
+from tmux_orchestrator.watch import health, incidents, matters, questions, recovery, voice
 from tmux_orchestrator.watch.checkins import Reminder
 from tmux_orchestrator.watch.deaths import NEVER, Deaths
 from tmux_orchestrator.watch.gleaned import Gleaned
@@ -37,6 +35,7 @@ from tmux_orchestrator.watch.notices import Notices
 from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
 from tmux_orchestrator.watch.schedule import Schedules
 from tmux_orchestrator.watch.tail import Tail
+from tmux_orchestrator.watch.voice import Voice
 
 _SECOND_NS = 1_000_000_000
 
@@ -58,7 +57,7 @@ class Monitor:
         self.poll = Control(home, self.live.config)
         self.lives, self.looking = Lives(), Looking(home)
         self.lives.load(home)
-        self.notices = Notices(home)
+        self.notices, self.voice = Notices(home), Voice(home)
         self.health = health.Health(home)
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self.deaths = Deaths()
@@ -76,13 +75,14 @@ class Monitor:
         self.reminder = Reminder(home, lambda key: self.live.config.get(key), self.tail, self._doing)
         self._time_ns = NEVER  # when the clock has something to say next, wall clock
         self._wakeup = -1  # readable with a signal to stop
+        self._stood: list[Matter] = []  # matters of agents that stood after the last cycle
         self._due_ns = 1  # when to look at all next, on the boot clock: at once
         self._sweep_ns = self._look_ns = 0
         self._stopping = False
 
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
-        self._publish(self.health.begins())
+        self.voice.publish(self.health.begins(), self.live.config)
         self.hearing = Hearing(self.home, self.live.config)
         try:
             while not self._stopping:
@@ -132,7 +132,7 @@ class Monitor:
             elif self._touched and (heard := self._heard()):
                 self._cycle(heard)
         except (OrcError, OSError) as error:
-            self._say(f"ERROR {error}")
+            self.voice.complain(error)
             self._due_ns = self._sweep_ns = self._look_ns = clock.boot_ns() + _SECOND_NS
 
     def _keep_time(self) -> None:
@@ -141,7 +141,7 @@ class Monitor:
         try:
             self._time_ns = min(self.schedules.turn(now), self.reminder.turn(now))
         except (OrcError, OSError) as error:
-            self._say(f"ERROR {error}")
+            self.voice.complain(error)
 
     def _doing(self, key: str) -> str:
         """What an agent does; "" for one that is not registered."""
@@ -166,7 +166,7 @@ class Monitor:
         self.lives.keep_only(agent.key for agent in self.agents)
         self.deaths.attend(self.agents)
         if self.hearing is not None and (news := self.hearing.turn(self.agents, self.lives.of, self.live.config)):
-            self._say(f"WARNING {news}")
+            voice.say(f"WARNING {news}")
 
     def _everybody(self) -> list[Agent]:
         """With those whose panes `agents.adopt` names, as they are now."""
@@ -234,13 +234,17 @@ class Monitor:
         judged = time.monotonic()
         done = self._recover()
         standing = self._standing(done)
-        told = self.notices.step(standing, settings, clock.now_ns(), frozenset(self._back))
+        told = self.notices.step(standing, settings, clock.now_ns(), self._quiet())
         told += self.health.report(self.lives.of.values(), standing, settings, clock.boot_ns())
         told += [self.health.answer(asked) for asked in self.gleaned.requests()]
-        self.notices.save()
-        self._publish(told)
+        try:
+            self.notices.save()
+        finally:
+            self.voice.publish(told, settings)
         self.lives.save(self.home)
+        self.looking.save()
         self.health.measured(begin, looked, judged, time.monotonic(), looks, self.lives.of.values())
+        self.voice.well()
         return done
 
     def _explained(self, seen: list[Seen]) -> list[Seen]:
@@ -298,8 +302,13 @@ class Monitor:
         there = [one.seen.agent for one in self.lives.of.values() if one.state != "gone" and one.key not in mended]
         lost = incidents.lost_servers(there) if deaths else []
         silent = self.hearing.matters(self.lives.of) if self.hearing is not None else []
-        standing = matters.by_server(deaths, lost) + others + silent
-        return standing + self.looking.findings + self.health.components(self.live.config)
+        self._stood = matters.by_server(deaths, lost) + others + silent + matters.kept(self._stood, self.lives.of)
+        return self._stood + self.looking.findings + self.health.components(self.live.config)
+
+    def _quiet(self) -> frozenset[str]:
+        """The agents of which it is not to be said that they are well again: `recovery` does, or it is not so."""
+        there = {key for key, life in self.lives.of.items() if life.state not in ENDED}
+        return frozenset(self._back | {subject for subject in self.notices.subjects() if ":" in subject} - there)
 
     def _asked(self, matter: Matter) -> Matter:
         """A question goes to who can answer it."""
@@ -309,18 +318,10 @@ class Monitor:
         to = questions.route(self.agents, agent, above, settings.groups, away)
         return questions.address(matter, life, to, self.control.profile(agent).answers)
 
-    def _publish(self, events: list[dict[str, Any]]) -> None:
-        if events:
-            Log(self.home, durable=self.live.config.get("events.durability") == "disk").append(events)
-
     # beginning and end
 
     def _stop(self, number: int, at: FrameType | None) -> None:
         self._stopping = True
-
-    def _say(self, text: str) -> None:
-        level, _, rest = text.partition(" ")
-        print(f"{clock.stamp(clock.now_ns())} {level} monitor: {rest}", file=sys.stderr, flush=True)
 
 
 def _until(outcome: Outcome) -> int:

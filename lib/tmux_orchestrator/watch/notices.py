@@ -106,6 +106,10 @@ class Notices:
             made = [one for one in made if one["message"]["priority"] in ("critical", "high")]
         return sorted(made, key=lambda one: event.PRIORITIES.index(one["message"]["priority"]))
 
+    def subjects(self) -> set[str]:
+        """Whom something was told of that may not be over yet."""
+        return {subject for _, subject in self._told}
+
     def save(self) -> None:
         """Before the events are published. Raises SystemFailure."""
         memory = self._memory()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.ground import fastjson, files
@@ -28,6 +28,7 @@ class Rollout:
     stage: str = NONE
     healthy: int = 0
     failed: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)  # what the file holds
 
     def follow(self, settings: Config) -> None:
         """The configuration may name another one, or another furthest stage."""
@@ -66,9 +67,10 @@ class Rollout:
 def load(home: Home) -> Rollout:
     """Where it stood; at the beginning, when the file is damaged."""
     try:
-        name, stage, healthy, failed = fastjson.loads(files.read(_path(home)) or b"")
+        data = files.read(_path(home)) or b""
+        name, stage, healthy, failed = fastjson.loads(data)
         if [type(v) for v in (name, stage, healthy, failed)] == [str, str, int, str] and stage in STAGES:
-            return Rollout(name, stage, healthy, failed)
+            return Rollout(name, stage, healthy, failed, data)
     except (ValueError, TypeError, OrcError):
         pass
     return Rollout()
@@ -76,8 +78,10 @@ def load(home: Home) -> Rollout:
 
 def save(home: Home, rollout: Rollout) -> None:
     """Raises SystemFailure."""
-    data = fastjson.dumps([rollout.name, rollout.stage, rollout.healthy, rollout.failed])
-    files.replace(_path(home), data.encode("ascii"), sync=False)
+    data = fastjson.dumps([rollout.name, rollout.stage, rollout.healthy, rollout.failed]).encode("ascii")
+    if data != rollout.kept and (rollout.name or rollout.kept):
+        files.replace(_path(home), data, sync=False)
+        rollout.kept = data
 
 
 def _path(home: Home) -> str:

@@ -1,0 +1,49 @@
+"""What the monitor says: events into the log, and troubles of its own into its output, each once while it lasts.
+
+What a full disk does not take waits for one that does, up to a bound; a crash loses what waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from tmux_orchestrator.eventlog.daylog import Log
+from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground.paths import Home
+
+_UNTOLD, _COMPLAINTS = 1000, 100
+
+
+class Voice:
+    """One for the life of the monitor."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._untold: list[dict[str, Any]] = []
+        self._complaints: dict[str, None] = {}
+
+    def publish(self, events: list[dict[str, Any]], settings: Config) -> None:
+        """These, and what the log would not take before. Raises SystemFailure, TryLater."""
+        self._untold = (self._untold + events)[-_UNTOLD:]
+        if self._untold:
+            Log(self._home, durable=settings.get("events.durability") == "disk").append(self._untold)
+            self._untold = []
+
+    def complain(self, trouble: object) -> None:
+        """Of something that went wrong; not again until all goes `well`."""
+        if str(trouble) not in self._complaints:
+            self._complaints = dict.fromkeys([*list(self._complaints)[-_COMPLAINTS:], str(trouble)])
+            say(f"ERROR {trouble}")
+
+    def well(self) -> None:
+        self._complaints.clear()
+
+
+def say(text: str) -> None:
+    """A line of the monitor's output; `text` begins with its level."""
+    level, _, rest = text.partition(" ")
+    with contextlib.suppress(OSError):  # the disk may be full
+        print(f"{clock.stamp(clock.now_ns())} {level} monitor: {rest}", file=sys.stderr, flush=True)
