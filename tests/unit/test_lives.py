@@ -161,3 +161,13 @@ def test_who_lists_the_agents_hears_of_one_that_does_not_move(tmp_path: Path) ->
     since.fill([works, idle, other], kept)
     assert [one.state for one in (works, idle, other)] == [UNRESPONSIVE, "idle", "working"]
     assert works.since is not None and idle.since is None
+
+
+def test_nobody_is_said_to_have_been_idle_in_a_time_in_which_nobody_looked() -> None:
+    watcher = Watcher()
+    for _ in range(3):
+        watcher.look(seen("idle"))
+    life = watcher.lives.of["web:dev"]
+    assert watcher.now - life.since == 10 * SECOND
+    watcher.look(seen("idle"), after=MINUTE)
+    assert watcher.now == life.since

@@ -76,6 +76,8 @@ class Lives:
         if self.looked and now - self.looked > longest_ns:
             for life in self.of.values():
                 life.moved = max(life.moved, now)
+                if life.state == "idle":  # perhaps it has worked meanwhile
+                    life.since = now
         self.looked = now
 
     def keep_only(self, keys: Iterable[str]) -> None:
