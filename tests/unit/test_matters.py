@@ -12,6 +12,7 @@ from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.watch import matters
 from tmux_orchestrator.watch.lives import Life
+from tmux_orchestrator.watch.matters import Matter
 
 NOW = 1_000 * MINUTE
 
@@ -83,6 +84,18 @@ def test_a_team_that_is_idle_is_one_matter(usual: Config) -> None:
     assert told(usual, *those) == [("idle", "web:dev")], "who is on call may wait"
     dead = [life(seen("dead", "dev")), life(seen("dead", "qa"))]
     assert told(usual, *dead) == [("dead", "web:dev"), ("dead", "web:qa")], "no idle alarm for a dead session"
+
+
+def test_of_a_team_with_somebody_whom_nobody_can_read_it_is_not_said_that_all_are_idle(usual: Config) -> None:
+    those = [life(seen("idle", "dev"), 40), life(seen("idle", "qa"), 40), life(seen("unknown", "ops"), 40)]
+    assert told(usual, *those) == [("idle", "web:dev"), ("idle", "web:qa")]
+
+
+def test_what_stood_of_somebody_stands_while_nobody_knows() -> None:
+    limit = Matter("limited", "web:dev", "limited")
+    for now, expected in (("unknown", [limit]), ("idle", []), ("dead", [])):
+        assert matters.kept([limit], {"web:dev": life(seen(now))}) == expected
+    assert matters.kept([limit], {}) == []
 
 
 def test_another_question_is_another_matter(usual: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -11,10 +10,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from support_monitor import alerts, monitor, open_count, recovered, said
 from support_orc import BIN, DEMO, Agent, System
 from support_tmux import wait_until
 from tmux_orchestrator.ground import clock, proc
@@ -26,34 +25,6 @@ QUICK = "recovery: {spacing_s: 0}\n"
 def system() -> Iterator[System]:
     with System(QUICK) as system:
         yield system
-
-
-def monitor(system: System) -> subprocess.Popen[bytes]:
-    """Started, and past its first look."""
-    child = subprocess.Popen(
-        [f"{BIN}/orc-monitor"], env=system.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    system.children.append(child)
-    pid_file = system.root + "/logs/monitor.pid"
-    wait_until(lambda: os.path.exists(pid_file) and open_count(child.pid) > 0, what="the monitor's start")
-    return child
-
-
-def open_count(pid: int) -> int:
-    """How many processes it waits for."""
-    count, folder = 0, f"/proc/{pid}/fd"
-    for fd in os.listdir(folder):
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += "pidfd" in os.readlink(f"{folder}/{fd}")
-    return count
-
-
-def alerts(system: System) -> list[str]:
-    return [e["message"]["content"]["body"] for e in system.events() if e["message"]["type"] == "alert"]
-
-
-def recovered(system: System) -> list[dict[str, Any]]:
-    return [e["message"]["content"]["context"] for e in system.events() if e["message"]["type"] == "recovery"]
 
 
 def pid_of(system: System, name: str) -> int | None:
@@ -186,11 +157,6 @@ def test_a_damaged_memory_and_a_damaged_registry_stop_nothing(system: System) ->
     os.kill(dev.pid, signal.SIGKILL)
     wait_until(lambda: alerts(system), what="the alert")
     assert child.poll() is None
-
-
-def said(system: System, issue: str) -> list[dict[str, Any]]:
-    """The monitoring's events about such an issue."""
-    return [e for e in system.events() if e["message"]["content"]["context"].get("issue_type") == issue]
 
 
 NERVOUS = (

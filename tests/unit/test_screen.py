@@ -155,6 +155,18 @@ def claude(*box: str, above: tuple[str, ...] = ()) -> screen.Screen:
     return screen.classify(PROFILES["claude"], lines)
 
 
+def test_without_an_input_box_a_dialog_ends_at_the_end_of_the_screen() -> None:
+    words = ["Would you like to proceed?", "❯ 1. Yes", "  2. No, keep planning", "  3. Type something"]
+    for lines, state in (
+        (words, "waiting"),
+        ([*words, "", "ctrl-g to edit"], "waiting"),
+        ([*words, "and so on.", "This is a page about dialogs.", "(END)"], "unknown"),
+        (["Press Esc to cancel or Enter to confirm"], "waiting"),
+        (["Press Esc to cancel or Enter to confirm", "is what", "the page", "says."], "unknown"),
+    ):
+        assert screen.classify(PROFILES["claude"], lines).state == state, lines
+
+
 @pytest.mark.parametrize(
     ("box", "draft"),
     [
