@@ -100,9 +100,9 @@ def test_of_a_live_one_the_screen_is_believed(screen: str, expected: str) -> Non
 @pytest.mark.parametrize(("answered", "expected"), [(True, "gone"), (False, "unknown")])
 def test_who_ended_without_its_pane_was_closed_unless_its_server_fell_or_hangs(answered: bool, expected: str) -> None:
     server = {"server_pid": os.getpid(), "server_start": proc.start_time(os.getpid())}
-    assert state.judge(ended(**server), None, None, PROFILES["claude"], answered).state == expected
+    assert state.judge(ended(**server), None, None, PROFILES["claude"], answered=answered).state == expected
     server["server_start"] = 1
-    assert state.judge(ended(**server), None, None, PROFILES["claude"], answered).state == "dead"
+    assert state.judge(ended(**server), None, None, PROFILES["claude"], answered=answered).state == "dead"
 
 
 def test_an_unknown_screen_is_a_start_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_a_pane_id_that_is_another_servers_by_now(watched: Watched) -> None:
     assert {other.pane, watched.witness.pane} <= set(panes), "the ids are used again"
     watched.looks()
     (alert,) = watched.told()
-    assert alert.startswith("dead: 2 agents died:\n")
+    assert alert.startswith("server: tmux server ") and "with it 2 agents" in alert
     watched.run("orc-agent", "restart", "witness")
     watched.witness.pid = json.loads(watched.run("orc-agent", "show", "witness", "-o", "jsonl"))["pid"]
     wait_until(lambda: open_count(watched.monitor.pid) == 1, what="a look at the new one")
@@ -272,7 +272,7 @@ def test_a_strategy_that_fails_is_told_once_and_polling_goes_on(watched: Watched
     assert words in watched.told()[0]
     watched.looks(6)
     assert watched.account()["strategy"] == "polling"
-    watched.goes_on("strategy: Strategy of strategy failed, agents are polled: ")
+    watched.goes_on("strategy: The strategy of monitoring.strategy failed, agents are polled: ")
 
 
 # files
