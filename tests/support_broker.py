@@ -183,7 +183,8 @@ class Desk:
         broker.outcomes._log.close()
         broker.outcomes._log = Log(self.home, durable=False, now=lambda: self.clocks.wall)
         typist = cast(Typist, self.panes)
-        for user in (broker, broker.intake, broker.dispatcher, broker.dispatcher.evidence):
+        dispatcher = broker.dispatcher
+        for user in (broker, broker.intake, dispatcher, dispatcher.choice, dispatcher.evidence):
             user.typist = typist
         broker._look_around()
         broker.intake.restore(clock.boot_id())

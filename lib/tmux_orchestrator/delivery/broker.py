@@ -15,7 +15,8 @@ from types import FrameType
 from tmux_orchestrator.agents import adoption, profiles, registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE, WINDOW_NS
-from tmux_orchestrator.delivery.dispatch import BATCH, Dispatcher
+from tmux_orchestrator.delivery.choice import BATCH
+from tmux_orchestrator.delivery.dispatch import Dispatcher
 from tmux_orchestrator.delivery.history import History
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.journal import Journal

@@ -10,27 +10,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.delivery import frame
 from tmux_orchestrator.delivery.bucket import SECOND
+from tmux_orchestrator.delivery.choice import STEADY_MOVES, Choice, Chosen
 from tmux_orchestrator.delivery.evidence import Evidence
+from tmux_orchestrator.delivery.holds import Holds
 from tmux_orchestrator.delivery.intake import Intake
-from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
+from tmux_orchestrator.delivery.lane import MS, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger
 from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
-from tmux_orchestrator.delivery.outbox import MESSAGE, NO_ROOM, Item, Typing
+from tmux_orchestrator.delivery.outbox import MESSAGE
 from tmux_orchestrator.delivery.typist import Typist, View
-from tmux_orchestrator.eventlog.event import short
-from tmux_orchestrator.ground import clock, files, proc
+from tmux_orchestrator.ground import clock
 
-BATCH = 64  # frames of one lane in one go, where nothing has to be looked at between them
 _TURN = 256  # frames of one turn, if those of the first go are fewer: what is new in the log waits for these
-_YOUNG_NS = 10 * SECOND
-_STEADY_MOVES = 20  # refusals because the screen moved, after which its cursor is no longer asked for
 _NO_ANSWER = "no_answer"  # tmux took the frame and did not say what became of it
-_EVIDENCE_AFTER_NS = 60 * SECOND  # a screen that nobody understands for so long is kept for whoever mends the profile
-
-Chosen = tuple[Lane, View, Flight]
 
 
 class Dispatcher:
@@ -40,6 +33,8 @@ class Dispatcher:
         self.intake = intake
         self.ledger = ledger
         self.typist = typist
+        self.holds = Holds(intake, ledger)
+        self.choice = Choice(intake, ledger, typist, self.holds)
         self.evidence = Evidence(intake, ledger, typist)
         self._boot_id = boot_id
         self.typed = 0  # how many frames in the last turn
@@ -75,11 +70,11 @@ class Dispatcher:
                 self.evidence.check(one, one.flight, view)
             if one.flight is None and one.unsettled:
                 if view.screen is None and view.reason not in ("agent_gone", "not_registered"):
-                    self._hold(one, view.reason, now)
+                    self.holds.hold(one, view.reason, now)
                 else:
                     self.evidence.settle(one, view)
             if one.flight is None and not one.unsettled:
-                frames += self._choose(one, view)
+                frames += self.choice.choose(one, view)
         if frames:
             self._type(frames)
 
@@ -96,72 +91,9 @@ class Dispatcher:
         if one.due_at > now:
             return False
         if flight is None and one.agent is not None and one.agent.paused:
-            self._hold(one, "paused", now)
+            self.holds.hold(one, "paused", now)
             return False
         return True
-
-    # choosing
-
-    def _choose(self, one: Lane, view: View) -> list[Chosen]:
-        """What this lane types now: nothing, one frame, or a batch where nothing has to be seen in between."""
-        now = clock.boot_ns()
-        if view.reason or one.agent is None:
-            self._hold(one, view.reason, now)
-            if view.reason == "no_composer":
-                self._keep_evidence(one, view, now)
-            return []
-        if self._settles(one, one.agent, now):
-            self._hold(one, "starting", now)
-            return []
-        if one.moves >= _STEADY_MOVES:
-            view.ignore_cursor()
-        chosen: list[Chosen] = []
-        most = 1 if self.typist.profile(one.agent).composer else BATCH
-        while len(chosen) < most:
-            room = one.room(now)
-            typing, ends = one.outbox.next(clock.now_ns(), room)
-            self.ledger.ended(one.key, ends)
-            if typing is None:
-                for item, reason in one.outbox.held(room):
-                    if self.ledger.once(item.id, one.key, reason):
-                        self.ledger.record(item.id, one.key, "rate_limited", reason)
-                break
-            kind = LINE if typing.kind == LINE_FRAME else CRITICAL if typing.critical else NORMAL
-            one.intend(kind, now)
-            chosen.append((one, view, self._flight(one, typing, kind, now)))
-            now += 1
-        if not chosen:
-            one.release()  # else it is what tmux answers that counts
-        one.full = len(chosen) == most
-        return chosen
-
-    def _settles(self, one: Lane, agent: Agent, now: int) -> bool:
-        """Has it just started? Some CLIs show their input box a while before they read what is typed."""
-        settle_ns = self.typist.profile(agent).settle_ms * MS
-        if not settle_ns or proc.age_ns(agent.pid_start) > _YOUNG_NS:
-            return False
-        if one.ready[0] != agent.pid:
-            one.ready = (agent.pid, now)
-        return now - one.ready[1] < settle_ns
-
-    def _flight(self, one: Lane, typing: Typing, kind: str, now: int) -> Flight:
-        assert one.agent is not None
-        owed = [found for item in typing.all() if (found := self.ledger.owed(item.id, one.key)) is not None]
-        attempt = 1 + max((found.attempt for found in owed), default=0)
-        text = self._text(one, typing, max((found.doubts for found in owed), default=0))
-        return Flight(typing, text, attempt, kind, now, one.agent.pid, mark_of(text), tail_of(text))
-
-    def _text(self, one: Lane, typing: Typing, repeats: int) -> str:
-        assert one.agent is not None
-        name, session, limit = one.agent.name, one.agent.session, self._get("delivery.max_typed_bytes")
-        if typing.kind == LINE_FRAME:
-            return frame.digest_line(typing.count, clock.local_time(typing.since_ns)[:5], name)
-        if typing.kind == MESSAGE:
-            item = typing.items[0]
-            repeat = max(item.repeat, repeats)
-            return frame.frame(item.event, item.priority, session, repeat, typing.count, limit, clock.now_ns())
-        text = frame.low_digest([item.event for item in typing.all()], name, session, limit, clock.now_ns())
-        return text.replace("]", f" · repeat {repeats}]", 1) if repeats else text
 
     # typing
 
@@ -226,7 +158,7 @@ class Dispatcher:
         for one, view in views.values():
             profile = self.typist.profile(one.agent) if one.agent is not None else None
             if profile is not None and not (profile.composer or profile.confirm or profile.pause_ms):
-                ahead += self._choose(one, view)
+                ahead += self.choice.choose(one, view)
         return ahead
 
     def _back(self, one: Lane, flight: Flight) -> None:
@@ -239,11 +171,11 @@ class Dispatcher:
         """Nothing reached the pane."""
         now = clock.boot_ns()
         self._back(one, flight)
-        if reason == "moved" and one.moves < _STEADY_MOVES:
+        if reason == "moved" and one.moves < STEADY_MOVES:
             one.moves += 1
             one.due_at = now + 10 * MS
         else:
-            self._hold(one, reason, now)
+            self.holds.hold(one, reason, now)
 
     def _doubt(self, one: Lane, flight: Flight) -> None:
         """tmux took it and did not answer: look before typing again, and give up after too many."""
@@ -257,7 +189,7 @@ class Dispatcher:
         elif flight.attempt > self._get("delivery.retries"):
             self.ledger.ended(one.key, one.outbox.done(flight.typing, "dead", "tmux_does_not_answer"))
         else:
-            self._tell_held(one, flight.typing.all(), "held", _NO_ANSWER)
+            self.holds.tell(one, flight.typing.all(), "held", _NO_ANSWER)
             one.outbox.done(flight.typing)
             one.unsettled += flight.typing.items
 
@@ -293,38 +225,3 @@ class Dispatcher:
             one.next_evidence(now)
         else:
             self.evidence.accept(one, flight, "typed", "")
-
-    # holds
-
-    def _hold(self, one: Lane, reason: str, now: int) -> None:
-        """Leave the pane alone, and say once per message and reason that it is held.
-
-        A dead agent's messages have failed until it is back; of a long hold the sender hears, once.
-        """
-        one.hold_for(reason, now)
-        outcome = "failed" if reason == "agent_gone" else "held"
-        wall = clock.now_ns()
-        due = [whole for whole in one.outbox.waiting() if whole.is_due(wall)]
-        waiting = [each for whole in [*one.unsettled, *due] for each in whole.all()]
-        self._tell_held(one, waiting, outcome, reason)
-        if outcome == "held" and now - one.held_since > self._ns("delivery.hold_notice"):
-            for item in waiting:
-                if self.ledger.once(item.id, one.key, "late"):
-                    self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: held for long, {reason}")
-        ends = one.outbox.next(wall, NO_ROOM)[1]
-        self.ledger.ended(one.key, ends)
-
-    def _tell_held(self, one: Lane, items: list[Item], outcome: str, reason: str) -> None:
-        for item in items:
-            if self.ledger.once(item.id, one.key, reason):
-                self.ledger.record(item.id, one.key, outcome, reason)
-                if outcome == "failed":
-                    self.ledger.hear(item.event, f"{short(item.id)} to {one.key}: it is gone; waits until it is back")
-
-    def _keep_evidence(self, one: Lane, view: View, now: int) -> None:
-        """Keep what a profile does not understand: a new release of the CLI may look different."""
-        if view.screen is None or now - one.held_since < _EVIDENCE_AFTER_NS:
-            return
-        assert one.agent is not None
-        path = f"{self.ledger.home.run}/evidence/{one.agent.profile}@{one.agent.name}.txt"
-        files.replace(path, "\n".join(view.screen.text).encode("utf-8", "replace"), sync=False)
