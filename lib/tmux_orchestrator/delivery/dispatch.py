@@ -14,6 +14,7 @@ from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.choice import STEADY_MOVES, Choice, Chosen
 from tmux_orchestrator.delivery.evidence import Evidence
 from tmux_orchestrator.delivery.holds import Holds
+from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger
@@ -35,7 +36,8 @@ class Dispatcher:
         self.typist = typist
         self.holds = Holds(intake, ledger)
         self.choice = Choice(intake, ledger, typist, self.holds)
-        self.evidence = Evidence(intake, ledger, typist)
+        self.hooks = Hooks(ledger.home)
+        self.evidence = Evidence(intake, ledger, typist, self.hooks)
         self._boot_id = boot_id
         self.typed = 0  # how many frames in the last turn
 
@@ -65,7 +67,7 @@ class Dispatcher:
         views = self.typist.look([one.agent for one in looking if one.agent is not None], closely)
         frames: list[Chosen] = []
         for one in looking:
-            view = views[one.key] if one.agent is not None else View("not_registered")
+            view = View("not_registered") if one.agent is None else self.hooks.judged(one.agent, views[one.key])
             if one.flight is not None:
                 self.evidence.check(one, one.flight, view)
             if one.flight is None and one.unsettled:
@@ -138,7 +140,15 @@ class Dispatcher:
             for one, _, flight in frames:
                 self._untyped(one, flight, "disk_full")
             return []
-        return frames
+        return self._open(frames)
+
+    def _open(self, frames: list[Chosen]) -> list[Chosen]:
+        """Those whose agents have not begun to ask somebody while the intents went to disk."""
+        shut = {one.key for one, view, _ in frames if one.agent is not None and self.hooks.asks(one.agent, view)}
+        for one, _, flight in frames if shut else ():
+            if one.key in shut:
+                self._untyped(one, flight, "dialog")
+        return [chosen for chosen in frames if chosen[0].key not in shut]
 
     def _became(self, told: list[tuple[Chosen, str]]) -> None:
         """What became of each."""

@@ -1,8 +1,8 @@
-"""What became of what was typed: the screen shows that it was submitted, or time runs out.
+"""What became of what was typed: the agent's hook or the screen shows that it was submitted, or time runs out.
 
 A typed frame is in flight until then, and its lane types nothing else. What an earlier life of the broker typed,
-or what tmux took without an answer, is unsettled: the screen is asked before it is typed again, with a mark that
-it is a repeat. Each message gets its end here, or awaits its acknowledgment.
+or what tmux took without an answer, is unsettled: hook and screen are asked before it is typed again, with a mark
+that it is a repeat. Each message gets its end here, or awaits its acknowledgment.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger, asked
@@ -31,10 +32,11 @@ def _started_ns(agent: Agent) -> int:
 class Evidence:
     """Looks after the flights and the unsettled messages of the lanes."""
 
-    def __init__(self, intake: Intake, ledger: Ledger, typist: Typist) -> None:
+    def __init__(self, intake: Intake, ledger: Ledger, typist: Typist, hooks: Hooks) -> None:
         self.intake = intake
         self.ledger = ledger
         self.typist = typist
+        self.hooks = hooks
 
     def _patience_ns(self) -> int:
         return int(self.intake.settings.get("delivery.confirm_timeout") * 1e9)
@@ -52,7 +54,7 @@ class Evidence:
     def submit(self, one: Lane, flight: Flight, now: int) -> None:
         """The profile's pause is over: press the key."""
         assert one.agent is not None
-        result = self.typist.submit(one.agent)
+        result = "dialog" if self.hooks.asked(one.agent, flight.typed_at) else self.typist.submit(one.agent)
         if result == "typed":
             flight.submit_at, flight.typed_at = 0, now
             one.next_evidence(now)
@@ -65,13 +67,16 @@ class Evidence:
             flight.submit_at = now + _SUBMIT_AGAIN_NS
 
     def check(self, one: Lane, flight: Flight, view: View) -> None:
-        """Was it submitted? The text beyond the input box says so, or a box that held it and is empty again.
+        """Was it submitted? The agent's hook says so, the text beyond the input box, or an empty box that had held it.
 
         A box that is merely empty says nothing: a CLI that is starting shows one before it reads its input.
         """
         assert one.agent is not None
         now = clock.boot_ns()
         age = now - flight.typed_at
+        if self.hooks.took(one.agent, flight.ids, flight.intended_at):
+            self.accept(one, flight, "confirmed", "hook")
+            return
         if view.reason == "agent_gone":
             self.lose(one, flight)
             return
@@ -94,7 +99,7 @@ class Evidence:
         one.next_evidence(now)
 
     def settle(self, one: Lane, view: View) -> None:
-        """Confirm what the screen shows, submit what stands in the input box, and type anew what was in doubt."""
+        """Confirm what hook or screen shows, submit what stands in the input box, and type anew what was in doubt."""
         waiting, one.unsettled = one.unsettled, []
         for item in waiting:
             owed = self.ledger.owed(item.id, one.key)
@@ -104,7 +109,9 @@ class Evidence:
             pid = one.agent.pid if one.agent is not None else 0
             typing = Typing(MESSAGE, [item], len(item.all()), item.created_ns)
             flight = Flight(typing, "", owed.attempt, NORMAL, now, pid, f"#{short(item.id)}")
-            if view.drafts(flight.mark):
+            if self._hook_took(one, item):
+                self.accept(one, flight, "confirmed", "hook")
+            elif view.drafts(flight.mark):
                 if one.flight is None:
                     flight.typed_at, one.flight = now, flight
                     one.next_evidence(now)
@@ -120,6 +127,12 @@ class Evidence:
                 self.intake.acks.typed(item, one.key, owed.typed_ns)
             else:
                 self.accept(one, flight, "typed", "unconfirmed")
+
+    def _hook_took(self, one: Lane, item: Item) -> bool:
+        """Did a prompt hold it since it was last typed? Of an earlier time that is no evidence."""
+        if one.agent is None or not self.hooks.took(one.agent, [item.id], 0):
+            return False
+        return self.hooks.took(one.agent, [item.id], self.ledger.journal.memory.last_intent(item.id, one.key))
 
     def lose(self, one: Lane, flight: Flight) -> None:
         """The process ended before it showed that it took the frame: whoever comes back gets it again, as a repeat.
