@@ -10,7 +10,7 @@ import pytest
 from support_broker import SECOND, Desk
 from tmux_orchestrator.agents.screen import Screen
 from tmux_orchestrator.delivery.acks import Acks
-from tmux_orchestrator.delivery.outbox import Item
+from tmux_orchestrator.delivery.waiting import Item
 from tmux_orchestrator.eventlog.ack import acknowledged_id
 
 MINUTE = 60 * SECOND

@@ -14,7 +14,8 @@ from support_broker import SECOND, Desk
 from tmux_orchestrator.agents.screen import Screen
 from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
-from tmux_orchestrator.delivery.outbox import MESSAGE, Item, Typing
+from tmux_orchestrator.delivery.turns import MESSAGE, Typing
+from tmux_orchestrator.delivery.waiting import Item
 
 SETTINGS: dict[str, Any] = {
     "monitoring.max_messages_per_minute": 10,

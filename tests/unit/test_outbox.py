@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, WINDOW_NS, Window
-from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, NO_ROOM, End, Item, Outbox, Room, Typing
+from tmux_orchestrator.delivery.outbox import Outbox
+from tmux_orchestrator.delivery.turns import DIGEST, LINE, MESSAGE, NO_ROOM, Room, Typing
+from tmux_orchestrator.delivery.waiting import End, Item
 
 MS = SECOND // 1000
 START = 1_800_000_000 * SECOND

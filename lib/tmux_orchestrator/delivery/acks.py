@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tmux_orchestrator.delivery.outbox import Item
+from tmux_orchestrator.delivery.waiting import Item
 
 REPEATS = 3
 

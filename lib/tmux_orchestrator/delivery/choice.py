@@ -13,8 +13,8 @@ from tmux_orchestrator.delivery.holds import Holds
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, MS, NORMAL, Flight, Lane, mark_of, tail_of
 from tmux_orchestrator.delivery.ledger import Ledger
-from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
-from tmux_orchestrator.delivery.outbox import MESSAGE, Typing
+from tmux_orchestrator.delivery.turns import LINE as LINE_FRAME
+from tmux_orchestrator.delivery.turns import MESSAGE, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.ground import clock, proc
 

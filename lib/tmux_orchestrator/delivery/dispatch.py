@@ -18,8 +18,8 @@ from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger
-from tmux_orchestrator.delivery.outbox import LINE as LINE_FRAME
-from tmux_orchestrator.delivery.outbox import MESSAGE
+from tmux_orchestrator.delivery.turns import LINE as LINE_FRAME
+from tmux_orchestrator.delivery.turns import MESSAGE
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.ground import clock
 

@@ -14,8 +14,9 @@ from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger, asked
-from tmux_orchestrator.delivery.outbox import DIGEST, LINE, MESSAGE, Item, Typing
+from tmux_orchestrator.delivery.turns import DIGEST, LINE, MESSAGE, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
+from tmux_orchestrator.delivery.waiting import Item
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock, proc
 

@@ -9,8 +9,9 @@ from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.intake import Intake
 from tmux_orchestrator.delivery.lane import Lane
 from tmux_orchestrator.delivery.ledger import Ledger
-from tmux_orchestrator.delivery.outbox import NO_ROOM, Item
+from tmux_orchestrator.delivery.turns import NO_ROOM
 from tmux_orchestrator.delivery.typist import View
+from tmux_orchestrator.delivery.waiting import Item
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock, files
 

@@ -13,10 +13,10 @@ from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Owed
 from tmux_orchestrator.delivery.lane import Lane
 from tmux_orchestrator.delivery.ledger import Event, Ledger, Place
-from tmux_orchestrator.delivery.outbox import Item
 from tmux_orchestrator.delivery.routing import Delivery, Directory, Routing
 from tmux_orchestrator.delivery.stored import checked, read_again
 from tmux_orchestrator.delivery.typist import Typist
+from tmux_orchestrator.delivery.waiting import Item
 from tmux_orchestrator.eventlog.ack import acknowledged_id
 from tmux_orchestrator.eventlog.daylog import parse_stamp
 from tmux_orchestrator.eventlog.event import RECORDS, short

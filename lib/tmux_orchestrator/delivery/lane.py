@@ -12,7 +12,9 @@ from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, WINDOW_NS, Bucket, Window
-from tmux_orchestrator.delivery.outbox import Item, Outbox, Room, Typing
+from tmux_orchestrator.delivery.outbox import Outbox
+from tmux_orchestrator.delivery.turns import Room, Typing
+from tmux_orchestrator.delivery.waiting import Item
 
 MS = 1_000_000
 NORMAL, CRITICAL, LINE = "normal", "critical", "line"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from tmux_orchestrator.delivery.journal import Journal, Owed
-from tmux_orchestrator.delivery.outbox import End, Item
 from tmux_orchestrator.delivery.outcomes import Outcomes
+from tmux_orchestrator.delivery.waiting import End, Item
 from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
