@@ -274,3 +274,11 @@ def test_a_digest_has_one_header_too(bodies: list[str]) -> None:
 def test_the_look_alikes_are_pairs() -> None:
     for number, letter in frame._ALIKE.items():
         assert unicodedata.category(chr(number)) in ("Ll", "Nd", "Sm") and len(chr(letter)) == 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=200))
+def test_a_wake_is_one_short_line_that_is_a_header_and_no_message(senders: list[tuple[str, str]]) -> None:
+    events = [event("x", name=name or "a", session=session) for name, session in senders]
+    text = frame.wake(events, "high", "dev", "work")
+    assert "\n" not in text and sanitise(text) == text and is_header(text)
+    assert "#" not in text and len(text.encode()) < 500 and f" {len(events)} message" in text

@@ -670,3 +670,65 @@ def test_ten_thousand_messages_are_added_and_drained_in_a_fifth_of_a_second() ->
             box.add(one, START)
         times.append(time.process_time() - start)
     assert min(times[::2]) < 0.2 and min(times[1::2]) < 0.2
+
+
+# several messages in one frame
+
+
+def joined(box: Outbox, fits: int = 99) -> list[str]:
+    """The texts of one frame that holds at most so many."""
+    typing, _ = box.next(START, OPEN)
+    assert typing is not None
+    while box.join(typing, lambda one: len(typing.items) < fits):
+        pass
+    box.done(typing)
+    return [one.text for one in typing.items]
+
+
+def test_what_joins_a_frame_does_so_in_the_order_of_turns() -> None:
+    box = Outbox(0)
+    for one in [item("a", text="a1"), item("a", text="a2"), item("b", text="b1"), item("a", "high", "urgent")]:
+        box.add(one, START)
+    box.add(item("c", "low", "low"), START)
+    assert joined(box) == ["urgent", "a1", "b1", "a2"] and len(box) == 1
+
+
+def test_critical_ones_never_join_and_nobody_overtakes_what_does_not_fit() -> None:
+    box = Outbox(0)
+    for one in [item("a", text="a1"), item("b", text="b1"), item("c", text="c1")]:
+        box.add(one, START)
+    typing, _ = box.next(START, Room(True, False, False))
+    box.add(item("d", "critical"), START)
+    assert typing is not None and not box.join(typing, lambda one: one.text != "b1")
+    assert [one.text for one in typing.items] == ["a1"] and box.precedes(1)
+
+
+def test_a_sender_has_one_frame_the_more_however_many_of_its_messages_are_in_it() -> None:
+    box = Outbox(0, pair_limit=2)
+    for number in range(9):
+        box.add(item("a", text=f"a{number}"), START)
+    assert len(joined(box, 3)) == 3 and len(joined(box, 3)) == 3
+    box.add(item("b", text="b"), START)
+    assert joined(box) == ["b"]
+
+
+def test_whoever_joins_has_had_a_frame_too() -> None:
+    box = Outbox(0, pair_limit=1)
+    for sender in "ab":
+        box.add(item(sender, text=sender), START)
+    assert joined(box) == ["a", "b"]
+    box.add(item("b", text="again"), START)
+    assert box.next(START, OPEN)[0] is None
+
+
+def test_a_frame_of_several_that_was_not_typed_leaves_everything_as_it_was() -> None:
+    box = Outbox(0, pair_limit=1)
+    for number in range(6):
+        box.add(item("ab"[number % 2], text=f"{number}"), START)
+    typing, _ = box.next(START, OPEN)
+    assert typing is not None
+    while box.join(typing, lambda one: True):
+        pass
+    assert len(typing.items) == 6 and len(box) == 0
+    box.back(typing, START)
+    assert len(box) == 6 and sorted(joined(box)) == [f"{number}" for number in range(6)]

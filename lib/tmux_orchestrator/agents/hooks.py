@@ -148,7 +148,7 @@ def _session_end(report: Report, sign: Sign, now: int) -> None:
 
 def _prompt(report: Report, sign: Sign, now: int) -> None:
     sign.enter("working", now)
-    sign.turn = sign.turn or now
+    sign.turn, sign.continued = sign.turn or now, 0
     sign.take(ids(report.prompt), now)
 
 

@@ -26,12 +26,16 @@ from tmux_orchestrator.ground.tmux import guard
 
 FOLDER = CODE + "/share/profiles"
 PLAIN = "plain"
+TYPED, WAKE = "typed", "wake"
 LONGEST_PAUSE_MS = 10_000
+LEAST_HOOK_BYTES, MOST_HOOK_BYTES = 1000, 100_000
 
 # The shape of a profile: a type, or a table; "*" stands for any key.
 _SHAPE: dict[str, Any] = {
     "match": list,
     "when_busy": str,
+    "deliver": str,
+    "hook_bytes": int,
     "confirm": bool,
     "interrupt": list,
     "submit": {"key": str, "pause_ms": int, "settle_ms": int},
@@ -83,6 +87,8 @@ class Profile:
     name: str
     match: tuple[str, ...]
     when_busy: str
+    deliver: str  # TYPED or WAKE
+    hook_bytes: int  # how much of what its hook prints the CLI hands to its model
     confirm: bool
     interrupt: tuple[str, ...]
     key: str
@@ -232,6 +238,11 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
     resume, when_busy = table.get("resume", {}), table.get("when_busy", "type")
     if when_busy not in ("type", "hold"):
         raise ConfigError(f"{where}.when_busy: {when_busy!r} is neither type nor hold")
+    deliver, hook_bytes = table.get("deliver", TYPED), table.get("hook_bytes", LEAST_HOOK_BYTES)
+    if deliver not in (TYPED, WAKE) or (deliver == WAKE and not table.get("confirm")):
+        raise ConfigError(f"{where}.deliver: {deliver!r} is neither {TYPED} nor {WAKE}, which needs confirm: true")
+    if not LEAST_HOOK_BYTES <= hook_bytes <= MOST_HOOK_BYTES:
+        raise ConfigError(f"{where}.hook_bytes: {LEAST_HOOK_BYTES} to {MOST_HOOK_BYTES} is expected")
     for key in ("pause_ms", "settle_ms"):
         if not 0 <= submit.get(key, 0) <= LONGEST_PAUSE_MS:
             raise ConfigError(f"{where}.submit.{key}: 0 to {LONGEST_PAUSE_MS} is expected")
@@ -239,6 +250,8 @@ def _build(name: str, table: dict[str, Any]) -> Profile:
         name=name,
         match=_texts(f"{where}.match", table.get("match", [])),
         when_busy=when_busy,
+        deliver=deliver,
+        hook_bytes=hook_bytes,
         confirm=table.get("confirm", False),
         interrupt=_texts(f"{where}.interrupt", table.get("interrupt", [])),
         key=submit.get("key", "Enter"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
 STATES = ("working", "idle", "waiting", "limited")
-TAKEN = 64  # how many ids of messages that a prompt held are remembered
+TAKEN = 160  # how many ids of messages that a prompt held are remembered
 _LIMIT = 1 << 16
 _PATIENCE = 1.0
 
@@ -39,6 +39,7 @@ FIELDS: dict[str, Any] = {
     "cli": 0,  # the process that calls the hooks: the agent's own, or its child, or what an adopted shell started
     "cli_start": 0,
     "turn": 0,  # since when it works on what it was asked; 0: it is asked nothing
+    "continued": 0,  # how many times in a row its turn went on with what had come, instead of ending
     "session_id": "",  # how the CLI calls its conversation
     "question": "",  # what it asks a person for, when it waits
     "limited_until": "",
@@ -62,6 +63,7 @@ class Sign:
         cli: int
         cli_start: int
         turn: int
+        continued: int
         session_id: str
         question: str
         limited_until: str

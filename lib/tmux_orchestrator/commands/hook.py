@@ -69,9 +69,7 @@ def main(argv: list[str]) -> int:
     try:
         if cli not in hooks.SILENT:
             data = _standard_input()
-        said = _call(cli, event, data, not then)
-        if said:
-            os.write(1, said.encode("utf-8"))
+        _call(cli, event, data, not then)
     except Exception as error:  # noqa: BLE001 # a hook that fails must not disturb the agent
         _log("ERROR", f"{cli} {event}: {type(error).__name__}: {error}")
     if then:
@@ -129,27 +127,52 @@ def _status(places: list[hook_setup.Place], form: str | None) -> int:
     return errors.OK if all(record["installed"] for record in records) else errors.NO
 
 
-def _call(cli: str, event: str, data: bytes, alone: bool) -> str:
-    """Do what the call asks for; what is to be printed."""
+def _call(cli: str, event: str, data: bytes, alone: bool) -> None:
+    """Do what the call asks for, and print what is to be printed."""
     payload = _payload(cli, event, data)
     home = paths.find_home()
     agent = registry.caller(registry.load(home))
     report = hooks.read(cli, event, payload) if payload is not None else None
     if report is None or agent is None or (agent.profile in hooks.EVENTS and agent.profile != cli):
-        return ""
+        return
     if report.kind == "status":
         _note(home, agent, report)
-        return hooks.status_line(agent.name, report.usage) + "\n" if alone else ""
+        if alone:
+            _print(hooks.status_line(agent.name, report.usage) + "\n")
+        return
+    # Before it is noted that the turn has ended: the broker would take the parcel back, and wake the agent.
+    if report.kind == "stop" and _hand_over(home, agent, report):
+        return
     ended = _note(home, agent, report)
     if ended is None:
-        return ""
+        return
     if ended:
         _acknowledge(home, agent, ended)
-    if not hooks.takes_text(report):
-        return ""
+    if report.kind == "prompt" and _hand_over(home, agent, report):
+        return
+    if hooks.takes_text(report):
+        from tmux_orchestrator.delivery import pull
+
+        _print(hooks.say(report, pull.context_for(agent, report)))
+
+
+def _hand_over(home: paths.Home, agent: registry.Agent, report: hooks.Report) -> bool:
+    """Let the model have the messages that wait, if there are any and the agent's own CLI calls."""
+    sign = signs.load(home, agent)
+    if not hooks.takes_text(report) or (sign is not None and not sign.calls(*_caller(agent))):
+        return False
     from tmux_orchestrator.delivery import pull
 
-    return hooks.say(report, pull.context_for(home, agent, report))
+    handed = pull.parcel_for(home, agent, report, sign)
+    if handed is None:
+        return False
+    _print(hooks.say(report, handed.text))
+    pull.delivered(home, agent, report, handed)
+    return True
+
+
+def _print(text: str) -> None:
+    files.write_all(1, text.encode("utf-8"))
 
 
 def _note(home: paths.Home, agent: registry.Agent, report: hooks.Report) -> list[str] | None:

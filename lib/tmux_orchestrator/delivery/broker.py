@@ -38,7 +38,8 @@ class Broker:
     """Owns the loop. `run` returns when a signal asks for it, or with `once` when nothing more is due."""
 
     def __init__(self, home: Home) -> None:
-        for folder in (home.events, home.run, home.registry):
+        self._folders = [home.events, home.registry, home.run + "/signs"]
+        for folder in self._folders:
             files.make_dir(folder)
         self.home = home
         self.live = config.Live(home)
@@ -63,7 +64,7 @@ class Broker:
         self._problems: dict[str, int] = {}  # what was said, and until when it is not said again
         self._stopping = False
         self._pid_inode = self._pid_file()
-        self._watch = watch.Watch([home.events, home.registry])
+        self._watch = watch.Watch(self._folders)
         past = History(home, self.journal)
         self.intake.delivered, self.intake.unended, self.intake.lately = past.delivered, past.unended, past.lately
         self.intake.cancelled = past.cancelled
@@ -242,7 +243,7 @@ class Broker:
         """Nothing is on its way into a pane, and nothing could be typed within the next moment."""
         soon = clock.boot_ns() + _MOMENT_NS
         return not any(
-            one.flight is not None or (one.busy() and (one.full or one.is_due(soon)))
+            (one.flight is not None and not one.pulls()) or (one.busy() and (one.full or one.is_due(soon)))
             for one in self.intake.lanes.values()
         )
 

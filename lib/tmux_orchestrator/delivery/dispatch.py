@@ -10,14 +10,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.choice import STEADY_MOVES, Choice, Chosen
 from tmux_orchestrator.delivery.evidence import Evidence
 from tmux_orchestrator.delivery.holds import Holds
 from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
-from tmux_orchestrator.delivery.lane import MS, Flight, Lane
+from tmux_orchestrator.delivery.lane import MS, PULL, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger
+from tmux_orchestrator.delivery.parcels import BACK, Parcels
 from tmux_orchestrator.delivery.turns import LINE as LINE_FRAME
 from tmux_orchestrator.delivery.turns import MESSAGE
 from tmux_orchestrator.delivery.typist import Typist, View
@@ -35,9 +37,10 @@ class Dispatcher:
         self.ledger = ledger
         self.typist = typist
         self.holds = Holds(intake, ledger)
-        self.choice = Choice(intake, ledger, typist, self.holds)
         self.hooks = Hooks(ledger.home)
-        self.evidence = Evidence(intake, ledger, typist, self.hooks)
+        self.parcels = Parcels(ledger.home, self.hooks, ledger)
+        self.choice = Choice(intake, ledger, typist, self.holds, self.parcels)
+        self.evidence = Evidence(intake, ledger, typist, self.parcels, boot_id)
         self._boot_id = boot_id
         self.typed = 0  # how many frames in the last turn
 
@@ -76,7 +79,10 @@ class Dispatcher:
                 else:
                     self.evidence.settle(one, view)
             if one.flight is None and not one.unsettled:
-                frames += self.choice.choose(one, view)
+                if one.agent is not None and one.agent.paused:
+                    self.holds.hold(one, "paused", now)
+                else:
+                    frames += self.choice.choose(one, view)
         if frames:
             self._type(frames)
 
@@ -114,7 +120,7 @@ class Dispatcher:
             refused = {one.key for (one, _, _), result in told if result != "typed"}
             for one, _, flight in ahead:
                 if one.key in refused:  # these must not overtake
-                    self._back(one, flight)
+                    self.evidence.back(one, flight)
             frames = [chosen for chosen in ahead if chosen[0].key not in refused]
         self._became(told)
 
@@ -140,7 +146,7 @@ class Dispatcher:
             for one, _, flight in frames:
                 self._untyped(one, flight, "disk_full")
             return []
-        return self._open(frames)
+        return self._offered(self._open(frames))
 
     def _open(self, frames: list[Chosen]) -> list[Chosen]:
         """Those whose agents have not begun to ask somebody while the intents went to disk."""
@@ -149,6 +155,21 @@ class Dispatcher:
             if one.key in shut:
                 self._untyped(one, flight, "dialog")
         return [chosen for chosen in frames if chosen[0].key not in shut]
+
+    def _offered(self, frames: list[Chosen]) -> list[Chosen]:
+        """Let the hooks have their parcels, now that the intents are on disk; the frames that are to be typed."""
+        typed: list[Chosen] = []
+        for chosen in frames:
+            one, _, flight = chosen
+            if flight.parcel and not self.parcels.offer(one, flight):
+                self._untyped(one, flight, "disk_full")
+            elif flight.way == PULL:
+                one.flight = flight
+                one.release()
+                self.parcels.next_look(one, flight, clock.boot_ns())
+            else:
+                typed.append(chosen)
+        return typed
 
     def _became(self, told: list[tuple[Chosen, str]]) -> None:
         """What became of each."""
@@ -171,16 +192,13 @@ class Dispatcher:
                 ahead += self.choice.choose(one, view)
         return ahead
 
-    def _back(self, one: Lane, flight: Flight) -> None:
-        """Nothing was typed after all: it waits again."""
-        one.undo(flight)
-        self._resolve("undone", one, flight)
-        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
-
     def _untyped(self, one: Lane, flight: Flight, reason: str) -> None:
         """Nothing reached the pane."""
         now = clock.boot_ns()
-        self._back(one, flight)
+        if flight.parcel and self.parcels.recall(flight, now) != BACK:
+            one.flight, flight.way, one.due_at = flight, PULL, now + 10 * MS  # a hook has it all the same
+            return
+        self.evidence.back(one, flight)
         if reason == "moved" and one.moves < STEADY_MOVES:
             one.moves += 1
             one.due_at = now + 10 * MS
@@ -191,43 +209,31 @@ class Dispatcher:
         """tmux took it and did not answer: look before typing again, and give up after too many."""
         now = clock.boot_ns()
         one.landed(flight, now)
-        self._resolve("landed", one, flight, now)
+        self.evidence.resolve("landed", one, flight, now)
         one.hold_for(_NO_ANSWER, now)
         one.failed(now, self._get("delivery.breaker_failures"), self._ns("delivery.breaker_open"))
         if flight.typing.kind == LINE_FRAME:
             self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
         elif flight.attempt > self._get("delivery.retries"):
+            if flight.agent is not None:
+                self.parcels.left(flight.agent)
             self.ledger.ended(one.key, one.outbox.done(flight.typing, "dead", "tmux_does_not_answer"))
         else:
             self.holds.tell(one, flight.typing.all(), "held", _NO_ANSWER)
             one.outbox.done(flight.typing)
             one.unsettled += flight.typing.items
 
-    def _resolve(self, how: str, one: Lane, flight: Flight, *at: int) -> None:
-        for event_id in flight.ids:
-            self.ledger.journal.note(how, event_id, one.key, self._boot_id, flight.intended_at, *at)
-
     def _typed(self, one: Lane, flight: Flight) -> None:
-        now, wall, agent = clock.boot_ns(), clock.now_ns(), one.agent
+        now, agent = clock.boot_ns(), one.agent
         assert agent is not None
         profile = self.typist.profile(agent)
         flight.typed_at = now
         one.landed(flight, now)
         one.failures = one.moves = 0
         one.release()
-        self._resolve("landed", one, flight, now)
-        self.ledger.outcomes.typed(one.key, agent.pane, [item.id for item in flight.typing.all()], flight.text)
-        if flight.typing.kind == LINE_FRAME:
-            self.ledger.ended(one.key, one.outbox.done(flight.typing))
-        else:
-            for item in flight.typing.all():
-                self.ledger.journal.note("typed", item.id, one.key, item.repeat, wall)
-        if flight.typing.kind == MESSAGE:
-            for item in flight.typing.all():
-                final = not (profile.confirm or profile.pause_ms or item.requires_ack)
-                self.evidence.tell(one, item, "typed", "", flight, priority=item.priority, final=final)
-                if item.requires_ack:  # it may be acknowledged before the screen shows anything
-                    self.intake.acks.typed(item, one.key, wall)
+        self.evidence.resolve("landed", one, flight, now)
+        if not flight.parcel:
+            self._note_typed(one, agent, flight, not (profile.confirm or profile.pause_ms))
         if profile.pause_ms:
             one.flight, flight.submit_at = flight, now + profile.pause_ms * MS
         elif profile.confirm:
@@ -235,3 +241,18 @@ class Dispatcher:
             one.next_evidence(now)
         else:
             self.evidence.accept(one, flight, "typed", "")
+
+    def _note_typed(self, one: Lane, agent: Agent, flight: Flight, final: bool) -> None:
+        """The messages themselves are in the pane. `final`: more will not be known of those that want no answer."""
+        wall = clock.now_ns()
+        self.ledger.outcomes.typed(one.key, agent.pane, [item.id for item in flight.typing.all()], flight.text)
+        if flight.typing.kind == LINE_FRAME:
+            self.ledger.ended(one.key, one.outbox.done(flight.typing))
+            return
+        for item in flight.typing.all():
+            self.ledger.journal.note("typed", item.id, one.key, item.repeat, wall)
+            if flight.typing.kind == MESSAGE:
+                ends = final and not item.requires_ack
+                self.evidence.tell(one, item, "typed", flight.way, flight, priority=item.priority, final=ends)
+                if item.requires_ack:  # it may be acknowledged before the screen shows anything
+                    self.intake.acks.typed(item, one.key, wall)

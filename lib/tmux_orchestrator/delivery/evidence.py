@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.intake import Intake
-from tmux_orchestrator.delivery.lane import MS, NORMAL, Flight, Lane
+from tmux_orchestrator.delivery.lane import MS, NORMAL, PULL, Flight, Lane
 from tmux_orchestrator.delivery.ledger import Ledger, asked
+from tmux_orchestrator.delivery.parcels import BACK, LOST, Parcels
 from tmux_orchestrator.delivery.turns import DIGEST, LINE, MESSAGE, Typing
 from tmux_orchestrator.delivery.typist import Typist, View
 from tmux_orchestrator.delivery.waiting import Item
@@ -33,24 +33,73 @@ def _started_ns(agent: Agent) -> int:
 class Evidence:
     """Looks after the flights and the unsettled messages of the lanes."""
 
-    def __init__(self, intake: Intake, ledger: Ledger, typist: Typist, hooks: Hooks) -> None:
+    def __init__(self, intake: Intake, ledger: Ledger, typist: Typist, parcels: Parcels, boot_id: str) -> None:
         self.intake = intake
         self.ledger = ledger
         self.typist = typist
-        self.hooks = hooks
+        self.parcels = parcels
+        self.hooks = parcels.hooks
+        self._boot_id = boot_id
 
     def _patience_ns(self) -> int:
         return int(self.intake.settings.get("delivery.confirm_timeout") * 1e9)
 
     def follow(self, one: Lane) -> None:
-        """Nobody will confirm what was typed into a process that is not registered any more."""
+        """What the agent's hook says of it; nobody else will confirm what a process had that is not registered now."""
         flight = one.flight
         if flight is None:
             return
-        if one.agent is None:  # forgotten on purpose
+        agent = one.agent if flight.agent is None else flight.agent
+        ours = agent is not None and agent.pid == flight.pid and not flight.submit_at  # else it stays in the input box
+        if agent is not None and ours and self.hooks.took(agent, flight.ids, flight.intended_at):
+            self._took(one, flight, agent)
+        elif one.agent is not None and one.agent.pid == flight.pid:
+            if one.pulls() and self.parcels.has_spoken(flight):
+                one.due_at = 0
+        elif one.agent is None and not flight.parcel:  # forgotten on purpose
             self.accept(one, flight, "typed", "agent_gone")
-        elif one.agent.pid != flight.pid:
+        else:
             self.lose(one, flight)
+
+    def _took(self, one: Lane, flight: Flight, agent: Agent) -> None:
+        """A prompt held it, or a hook handed it over: so it has been typed too, in a way."""
+        now, wall, items = clock.boot_ns(), clock.now_ns(), flight.typing.all()
+        if flight.parcel:
+            one.landed(flight, now)
+            one.failures, one.silence = 0, (0, 0, 0)
+            one.recalls.clear()  # too late
+            one.release()
+            self.resolve("landed", one, flight, now)
+            self.ledger.outcomes.typed(one.key, agent.pane, flight.ids, flight.parcel)
+            for item in items:
+                self.ledger.journal.note("typed", item.id, one.key, item.repeat, wall)
+                if flight.typing.kind == MESSAGE and self.ledger.owed(item.id, one.key) is not None:
+                    self.tell(one, item, "typed", flight.way, flight, priority=item.priority, final=False)
+        self.accept(one, flight, "confirmed", "hook")
+
+    def back(self, one: Lane, flight: Flight) -> None:
+        """Nothing reached the agent after all: it waits again, and what was acknowledged meanwhile does not."""
+        if one.flight is flight:
+            one.flight, one.due_at = None, 0
+        one.undo(flight)
+        self.resolve("undone", one, flight)
+        self._wait_again(one, flight)
+
+    def _wait_again(self, one: Lane, flight: Flight) -> None:
+        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
+        recalls, one.recalls = one.recalls, {}
+        for item in flight.typing.all():
+            reason = recalls.get(item.id) or recalls.get("")
+            if self.ledger.owed(item.id, one.key) is None:
+                one.outbox.end(item.id, "")
+            elif reason:
+                self.intake.acks.forget(item.id, one.key)
+                self.ledger.ended(one.key, one.outbox.end(item.id, "expired", reason))
+
+    def resolve(self, how: str, one: Lane, flight: Flight, *at: int) -> None:
+        """Note in the journal what became of the intent."""
+        for event_id in flight.ids:
+            self.ledger.journal.note(how, event_id, one.key, self._boot_id, flight.intended_at, *at)
 
     def submit(self, one: Lane, flight: Flight, now: int) -> None:
         """The profile's pause is over: press the key."""
@@ -63,6 +112,9 @@ class Evidence:
             self.lose(one, flight)
         elif now - flight.typed_at > self._patience_ns():
             flight.submit_at = 0
+            if flight.parcel:
+                one.next_evidence(now)
+                return
             self.accept(one, flight, "typed", f"not_submitted: {result}")
         else:
             flight.submit_at = now + _SUBMIT_AGAIN_NS
@@ -73,11 +125,11 @@ class Evidence:
         A box that is merely empty says nothing: a CLI that is starting shows one before it reads its input.
         """
         assert one.agent is not None
+        if flight.parcel:
+            self._check_parcel(one, flight, view)
+            return
         now = clock.boot_ns()
         age = now - flight.typed_at
-        if self.hooks.took(one.agent, flight.ids, flight.intended_at):
-            self.accept(one, flight, "confirmed", "hook")
-            return
         if view.reason == "agent_gone":
             self.lose(one, flight)
             return
@@ -93,15 +145,36 @@ class Evidence:
         if age > self._patience_ns():
             self.accept(one, flight, "typed", "not_submitted" if ours else "unconfirmed")
             return
-        presses = flight.presses
-        if ours and view.reason == "draft" and presses < len(_PRESS_AGAIN_NS) and age > _PRESS_AGAIN_NS[presses]:
-            flight.presses += 1
-            self.typist.submit(one.agent)
+        if ours and view.reason == "draft":
+            self._press_again(one.agent, flight, age)
         one.next_evidence(now)
+
+    def _press_again(self, agent: Agent, flight: Flight, age: int) -> None:
+        presses = flight.presses
+        if presses < len(_PRESS_AGAIN_NS) and age > _PRESS_AGAIN_NS[presses]:
+            flight.presses += 1
+            self.typist.submit(agent)
+
+    def _check_parcel(self, one: Lane, flight: Flight, view: View) -> None:
+        """A hook has not handed it over yet: does it go on waiting?"""
+        assert one.agent is not None
+        now = clock.boot_ns()
+        verdict = self.parcels.verdict(one, flight, view, self._patience_ns())
+        if verdict == BACK:
+            self.back(one, flight)
+        elif verdict == LOST:
+            self.lose(one, flight)
+        elif flight.way == PULL:
+            self.parcels.next_look(one, flight, now)
+        else:
+            if view.reason == "draft" and view.in_composer(flight.mark):
+                self._press_again(one.agent, flight, now - flight.typed_at)
+            one.next_evidence(now)
 
     def settle(self, one: Lane, view: View) -> None:
         """Confirm what hook or screen shows, submit what stands in the input box, and type anew what was in doubt."""
         waiting, one.unsettled = one.unsettled, []
+        left = self.parcels.left(one.agent) if one.agent is not None else set()
         for item in waiting:
             owed = self.ledger.owed(item.id, one.key)
             if owed is None:
@@ -112,6 +185,8 @@ class Evidence:
             flight = Flight(typing, "", owed.attempt, NORMAL, now, pid, f"#{short(item.id)}")
             if self._hook_took(one, item):
                 self.accept(one, flight, "confirmed", "hook")
+            elif short(item.id) in left:
+                self._offered_only(one, item)
             elif view.drafts(flight.mark):
                 if one.flight is None:
                     flight.typed_at, one.flight = now, flight
@@ -133,7 +208,13 @@ class Evidence:
         """Did a prompt hold it since it was last typed? Of an earlier time that is no evidence."""
         if one.agent is None or not self.hooks.took(one.agent, [item.id], 0):
             return False
-        return self.hooks.took(one.agent, [item.id], self.ledger.journal.memory.last_intent(item.id, one.key))
+        return self.hooks.took(one.agent, [item.id], self.ledger.journal.memory.last_intent(item.id, one.key)[0])
+
+    def _offered_only(self, one: Lane, item: Item) -> None:
+        """Its parcel was still there: whatever became of the wake, nobody has had the message."""
+        ns, boot = self.ledger.journal.memory.last_intent(item.id, one.key)
+        self.ledger.journal.note("undone", item.id, one.key, boot, ns)
+        self.ledger.ended(one.key, one.outbox.add(item, clock.now_ns()))
 
     def lose(self, one: Lane, flight: Flight) -> None:
         """The process ended before it showed that it took the frame: whoever comes back gets it again, as a repeat.
@@ -141,6 +222,9 @@ class Evidence:
         Not for ever, for it may be the message that ends it. Of a digest each message stays readable, and of a
         program whose input box nobody can see more than `typed` is never known.
         """
+        if flight.parcel and self.parcels.recall(flight, clock.boot_ns()) == BACK:
+            self.back(one, flight)
+            return
         if one.flight is flight:
             one.flight, one.due_at = None, 0
         known = one.agent is not None and self.typist.profile(one.agent).confirm
@@ -149,7 +233,7 @@ class Evidence:
             return
         for item in flight.typing.all():
             self.ledger.journal.note("lost", item.id, one.key)
-        self.ledger.ended(one.key, one.outbox.back(flight.typing, clock.now_ns()))
+        self._wait_again(one, flight)
 
     def accept(self, one: Lane, flight: Flight, outcome: str, reason: str) -> None:
         """The flight is over: each message has its end, or awaits its acknowledgment."""

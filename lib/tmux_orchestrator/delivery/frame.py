@@ -94,6 +94,22 @@ def digest_line(count: int, since: str, name: str) -> str:
     return f"[{MARKS['normal']} {count} more since {since} — orc-read --unread {name}]"
 
 
+def wake(events: Sequence[Mapping[str, Any]], priority: str, name: str, session: str = "") -> str:
+    """What is typed in place of messages that a hook hands over with this prompt: how many, which, and from whom.
+
+    An id has no number sign here: nobody must take this line for the message, neither a hook nor who looks at a screen.
+    """
+    ids = [short(event["id"]) for event in events]
+    senders = list(dict.fromkeys(sender(event["source"], session) for event in events))
+    count = f"{len(ids)} message{'s' * (len(ids) > 1)}"
+    shown, who = _listed(ids, " ", 8), _listed(senders, ", ", 3)
+    return f"[{MARKS[priority]} {count} {shown} from {who} — with this prompt, or: orc-read --unread {name}]"
+
+
+def _listed(words: Sequence[str], between: str, most: int) -> str:
+    return between.join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 def low_digest(
     events: Sequence[Mapping[str, Any]], name: str, session: str = "", max_bytes: int = 2048, now_ns: int = 0
 ) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.agents import signs
+from tmux_orchestrator.agents import signs, turns
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.delivery.bucket import SECOND
@@ -17,7 +17,7 @@ from tmux_orchestrator.eventlog.event import short
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
 
-_BELIEVED_NS = 10 * SECOND  # so long a dialog is believed that the screen does not show (any more)
+_BELIEVED_NS = int(turns.ASKED_S * SECOND)  # so long a dialog is believed that the screen does not show (any more)
 _SLACK_NS = SECOND // 10  # between the two clocks
 
 _Seen = tuple[int, int, int]
@@ -28,6 +28,7 @@ class Hooks:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._memory = turns.Memory()
         self._known: dict[tuple[str, int, int], tuple[str, _Seen | None, Sign | None]] = {}
 
     def sign(self, agent: Agent) -> Sign | None:
@@ -64,6 +65,14 @@ class Hooks:
         if view.screen is None or view.screen.composer == "none":
             return True
         return 0 <= clock.now_ns() - sign.at < _BELIEVED_NS
+
+    def works(self, agent: Agent, view: View) -> bool:
+        """Is it amid a turn, whose end its hook will tell? Of an interrupted one none may: see agents.turns."""
+        sign, now = self.sign(agent), clock.now_ns()
+        shown = "unknown" if view.screen is None else view.screen.state
+        if sign is None or not sign.state:
+            return False
+        return turns.weigh(sign, shown, now, self._memory.again(agent, sign, shown, now)).state == "working"
 
     def asked(self, agent: Agent, since: int) -> bool:
         """Has it asked a person since then (boot clock), and does it still?"""

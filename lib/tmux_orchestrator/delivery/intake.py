@@ -180,7 +180,7 @@ class Intake:
         self.ledger.ended(target, one.outbox.add(self._item(event, priority, action), clock.now_ns()))
         if action == routing.HOLD and self.ledger.once(event["id"], target, routing.BY_RULE):
             self.ledger.record(event["id"], target, "held", routing.BY_RULE)
-        if one.flight is None and not one.failures and (not one.hold or one.hold == "agent_gone"):
+        if (one.flight is None or one.pulls()) and not one.failures and (not one.hold or one.hold == "agent_gone"):
             one.due_at = 0
 
     def _item(self, event: Event, priority: str, action: str) -> Item:
@@ -241,7 +241,7 @@ class Intake:
                 one = self.lane(target)
                 for end in one.outbox.end(event_id, "acked"):  # it had not been typed yet
                     items[target] = end.item
-                items.update((target, item) for item in one.unsettled if item.id == event_id)
+                items.update((target, item) for item in one.uncertain() if item.id == event_id)
             for target, item in items.items():
                 self.ledger.end(target, item, "acked", f"by {by}" if source.get("session") else "")
 
@@ -249,7 +249,7 @@ class Intake:
         """End everything that waits; the log keeps it."""
         reason = f"cleared by {event['source'].get('identifier')}"
         for one in self.lanes.values():
-            self.ledger.ended(one.key, one.outbox.clear("expired", reason))
+            self.ledger.ended(one.key, one.clear(reason))
         self._end_parked(list(self._parked), reason)
 
     def _end_parked(self, keys: list[Key], reason: str) -> None:
@@ -261,7 +261,7 @@ class Intake:
     def _cancel(self, wanted: str | None, reason: str) -> None:
         """End what waits of one event, its repeats too; what is on its way into a pane is not called back."""
         for one in self.lanes.values():
-            ends = one.outbox.end(wanted, "expired", reason) if wanted else []
+            ends = one.clear(reason, wanted) if wanted else []
             for end in ends:
                 self.acks.forget(end.item.id, one.key)
             self.ledger.ended(one.key, ends)

@@ -106,9 +106,11 @@ class Memory:
         elif self.intents.pop(place, None) is not None and owed is not None:
             owed.doubts = max(0, owed.doubts - 1)
 
-    def last_intent(self, event_id: str, target: str) -> int:
-        """When it was last about to be typed there, boot clock; 0: never."""
-        return max((ns for of, _, ns, one in self.intents if one == event_id and of == target), default=0)
+    def last_intent(self, event_id: str, target: str) -> tuple[int, str]:
+        """When it was last about to be typed there: boot clock, and of which boot; 0: never."""
+        return max(
+            ((ns, boot) for of, boot, ns, one in self.intents if one == event_id and of == target), default=(0, "")
+        )
 
     def records(self, boot: str = "", since_ns: int = 0) -> list[list[Any]]:
         """What a new journal has to say: everything owed, and the intents since `since_ns` of this boot."""

@@ -14,10 +14,11 @@ from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, WINDOW_NS, Bucket, Window
 from tmux_orchestrator.delivery.outbox import Outbox
 from tmux_orchestrator.delivery.turns import Room, Typing
-from tmux_orchestrator.delivery.waiting import Item
+from tmux_orchestrator.delivery.waiting import End, Item
 
 MS = 1_000_000
 NORMAL, CRITICAL, LINE = "normal", "critical", "line"
+WAKE, PULL, SILENT = "wake", "pull", "hook_silent"
 
 # When a held pane is looked at again: soon at first, then once a second.
 _LOOKS = (20 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, SECOND)
@@ -31,7 +32,8 @@ class Flight:
     """A frame on its way: chosen, typed, waiting for its submit key, or for evidence that it was submitted.
 
     Times are boot clock. `pid` is the process that it is for. `mark` is what the frame is recognised by on a
-    screen, `tail` its end if it is long.
+    screen, `tail` its end if it is long. `parcel` is what the hook of `agent` hands over instead; `text` is then the
+    wake, which is typed only where `way` is WAKE.
     """
 
     typing: Typing
@@ -42,11 +44,19 @@ class Flight:
     pid: int
     mark: str = ""
     tail: str = ""
+    counted_at: int = 0  # where the window has it, once it may have been seen
     typed_at: int = 0
     submit_at: int = 0  # 0 once the key was pressed
     presses: int = 0  # of the submit key, beyond the first
     was_in_box: bool = False
     looks: int = 0
+    way: str = ""  # WAKE or PULL; SILENT: typed, though the profile says wake
+    parcel: str = ""
+    agent: Agent | None = None
+    full: bool = False  # the parcel holds no more
+    beside: int = 0  # how many waited beside it when it was offered
+    sign_at: int = 0  # when a hook had last spoken then, wall clock
+    gone_at: int = 0  # since when nobody has the parcel
 
     @property
     def ids(self) -> list[str]:
@@ -64,6 +74,7 @@ class Lane:
         self.outbox = Outbox()
         self.windows = {kind: Window(0, WINDOW_NS) for kind in (NORMAL, CRITICAL, LINE)}
         self.bucket: Bucket | None = None
+        self.parcels = 0  # how many messages a parcel holds, about; 0: each message is a frame of its own
         self.configure(get)
         self.flight: Flight | None = None
         self.unsettled: list[Item] = []  # typed, or perhaps: the screen is asked before anything else is typed
@@ -74,6 +85,8 @@ class Lane:
         self.moves = 0
         self.ready = (0, 0)  # (pid, since when its input box has been seen)
         self.failures = 0
+        self.silence = (0, 0, 0)  # (pid, how many wakes in a row its hook did not answer, when that was, wall clock)
+        self.recalls: dict[str, str] = {}  # event id, or "" for all -> why it is to be ended in a parcel that waits
         self.due_at = 0  # not looked at before
         self._looks = 0
 
@@ -83,12 +96,13 @@ class Lane:
         self.windows[NORMAL].limit = limit
         self.windows[CRITICAL].limit = get("delivery.critical_per_minute")
         self.windows[LINE].limit = 1 if limit else 0
-        # Not all of a minute at once: whoever comes after a flood would wait for as long as the window is.
-        burst = limit - limit // 10
+        # Not all of a minute at once: whoever comes after a flood would wait for as long as the window is. A parcel
+        # holds what has come since the one before, so half of them are spread over the minute.
+        burst = limit - limit // (2 if self.parcels else 10)
         if limit and (self.bucket is None or self.bucket.burst != burst):
             self.bucket = Bucket(limit, MINUTE, burst)
         self.bucket = self.bucket if limit else None
-        self.outbox.limit = limit
+        self.outbox.limit, self.outbox.per_frame = limit, self.parcels or 1
         self.outbox.queue_size = get("delivery.queue_size")
         self.outbox.pair_limit = get("delivery.pair_per_minute") if limit else 0
         self.outbox.gather_ns = get("delivery.digest_ms") * 800_000
@@ -101,6 +115,21 @@ class Lane:
         """Is there nothing to see its pane for, because all that waits is for later? Then nothing holds it either."""
         return self.flight is None and not self.unsettled and self.outbox.rests(wall)
 
+    def uncertain(self) -> list[Item]:
+        """What may have been handed over, and nobody knows yet."""
+        flight = self.flight
+        return self.unsettled if flight is None or not flight.parcel else [*self.unsettled, *flight.typing.all()]
+
+    def pulls(self) -> bool:
+        """Does a parcel wait for the agent's turn to end, and nothing is typed?"""
+        return self.flight is not None and self.flight.way == PULL
+
+    def clear(self, reason: str, event_id: str = "") -> list[End]:
+        """End everything that waits, or all there is of one event; what waits in a parcel is taken back first."""
+        if self.flight is not None and self.pulls() and event_id in ("", *self.flight.ids):
+            self.recalls[event_id], self.due_at = reason, 0
+        return self.outbox.end(event_id, "expired", reason) if event_id else self.outbox.clear("expired", reason)
+
     def waiting(self) -> int:
         """How many messages have not reached an end: waiting, on their way, or in doubt."""
         flying = 0 if self.flight is None else len(self.flight.typing.all())
@@ -109,9 +138,13 @@ class Lane:
     # the bounds
 
     def room(self, now: int) -> Room:
-        """What may be typed now."""
-        normal = self.windows[NORMAL].room(now) == 0 and (self.bucket is None or self.bucket.peek(now) == 0)
-        return Room(normal, self.windows[CRITICAL].room(now) == 0, self.windows[LINE].room(now) == 0)
+        """What may be typed now. A parcel does not wait for the bucket until the queue is full, and no line tells of
+        what is in the next one."""
+        window = self.windows[NORMAL].room(now) == 0
+        crowded = self.parcels > 0 and 2 * len(self.outbox) >= self.outbox.queue_size
+        normal = window and (crowded or self.bucket is None or self.bucket.peek(now) == 0)
+        line = self.windows[LINE].room(now) == 0 and not (window and self.parcels)
+        return Room(normal, self.windows[CRITICAL].room(now) == 0, line)
 
     def _room_at(self, now: int) -> int | None:
         """When there is more room than now; None if all is open."""
@@ -127,7 +160,8 @@ class Lane:
 
     def landed(self, flight: Flight, now: int) -> None:
         """It was typed, or nobody knows: the window counts from when it could be seen at the latest."""
-        self.windows[flight.kind].moved(flight.intended_at, now)
+        self.windows[flight.kind].moved(flight.counted_at or flight.intended_at, now)
+        flight.counted_at = now
 
     def undo(self, flight: Flight) -> None:
         """Nothing was typed after all."""

@@ -9,6 +9,7 @@ again, in the order of `seq`, what its journal says has not ended.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.shares import Shares
@@ -51,6 +52,7 @@ class Outbox:
         """
         self.limit = limit
         self.queue_size = queue_size
+        self.per_frame = 1  # how many messages one frame holds, about
         self.gather_ns = digest_ms * 800_000  # a fifth is left for the typing
         self.pair_limit = pair_limit
         self.owed = owed  # how many ended over the bound of the queue that no digest line has told yet
@@ -88,6 +90,33 @@ class Outbox:
         ends = ended(self._waiting.tick(now_ns), EXPIRED, "")
         return self._message(now_ns, room) or self._line(now_ns, room), ends
 
+    def join(self, typing: Typing, fits: Callable[[Item], bool]) -> bool:
+        """Let the next message in turn go in the same frame, if it fits; False when it does not, or none is left.
+
+        Not what is critical, and not what is gathered: these have frames of their own. A sender has one frame the more,
+        however many of its messages are in it.
+        """
+        for rank in SINGLE:
+            for sender, queue in self._waiting.queues[rank].items():
+                known = sender == typing.sender or sender in typing.joined
+                if not known and self._is_capped(sender):
+                    continue
+                if not fits(queue[0]):
+                    return False
+                item = self._waiting.take(rank, sender)
+                typing.items.append(item)
+                typing.since_ns = min(typing.since_ns, item.created_ns)
+                self._flying.update(one.id for one in item.all())
+                if not known:
+                    typing.joined.append(sender)
+                    self.remember(sender, typing.taken_ns)
+                return True
+        return False
+
+    def precedes(self, rank: int) -> bool:
+        """Does something wait that goes before this rank?"""
+        return any(self._waiting.queues[better] for better in range(rank))
+
     def done(self, typing: Typing, outcome: str = "", reason: str = "") -> list[End]:
         """It was typed; or it is given up, with the outcome that you say."""
         if not outcome:
@@ -114,7 +143,8 @@ class Outbox:
             self._owe(typing.owed, typing.since_ns)
             self._blocked_since = 0
         elif not typing.critical:
-            self._shares.forget(typing.sender, typing.taken_ns)
+            for sender in (typing.sender, *typing.joined):
+                self._shares.forget(sender, typing.taken_ns)
         return ends
 
     def held(self, room: Room) -> list[tuple[Item, str]]:
@@ -302,13 +332,13 @@ class Outbox:
         order = self._waiting.of(*SINGLE)
         if not self.limit:
             return []
-        gathered = bool(self._waiting.queues[GATHERED])
-        share = max(1, self.limit // max(1, len({item.sender for item in order}) + gathered))
+        gathered, limit = bool(self._waiting.queues[GATHERED]), self.limit * self.per_frame
+        share = max(1, limit // max(1, len({item.sender for item in order}) + gathered))
         kept: set[str] = set()
         used: Counter[str] = Counter()
-        for most in (share, self.limit):
+        for most in (share, limit):
             for item in order:
-                if len(kept) < self.limit - gathered and item.id not in kept and used[item.sender] < most:
+                if len(kept) < limit - gathered and item.id not in kept and used[item.sender] < most:
                     kept.add(item.id)
                     used[item.sender] += 1
         return [item for item in order if item.id not in kept and item.bounded]

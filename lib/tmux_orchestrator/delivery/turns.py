@@ -32,7 +32,8 @@ NO_ROOM = Room(False, False, False)
 class Typing:
     """What to type now; `Outbox.done` or `Outbox.back` must follow.
 
-    MESSAGE: items[0], and the identical ones behind it (`count`: how many). DIGEST: one frame of several low ones.
+    MESSAGE: items[0], and the identical ones behind it (`count`: how many); in a parcel others too, some of other
+    senders (`joined`). DIGEST: one frame of several low ones.
     LINE: the digest line, `count` more since `since_ns`; `items` are those that end with it.
     """
 
@@ -45,6 +46,7 @@ class Typing:
     taken_ns: int = 0
     told: list[Item] = field(default_factory=list)
     owed: int = 0
+    joined: list[str] = field(default_factory=list)
 
     def all(self) -> list[Item]:
         """Every event that it is about."""
