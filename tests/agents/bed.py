@@ -30,6 +30,9 @@ def body_of(text: str) -> str:
 class Bed(System):
     """`name` is the CLI and the agent's name; `config` is YAML text."""
 
+    latency_ms = 110  # from the command to the model's request, median
+    most_bytes = 4000  # of a message that is cut, with its header and where to read the rest
+
     def __init__(self, folder: str, name: str, config: str) -> None:
         super().__init__(config)
         self.name = name
@@ -104,6 +107,10 @@ class Bed(System):
         except FileNotFoundError:
             return []
         return [request for request in found if request["main"]]
+
+    def turns(self) -> int:
+        """How often the model was asked with something new."""
+        return sum(bool(request["prompts"]) for request in self.requests())
 
     def history(self) -> list[str]:
         """The user's texts in the newest request: every submission of the conversation, each as often as it was."""

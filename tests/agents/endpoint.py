@@ -3,8 +3,8 @@
 
 It speaks the streaming forms of Anthropic Messages, OpenAI Responses and Gemini. Its log is the truth about what
 was submitted: one JSON line per request, {"time", "api", "main", "prompts", "history"}. `prompts` are the user's
-texts since the model last spoke, `history` all of the conversation; `main` is false for the CLIs' side questions
-(titles, routing).
+texts since the model last spoke, and each message that a hook of ours handed over; `history` all of the conversation;
+`main` is false for the CLIs' side questions (titles, routing).
 
 What the newest prompt holds steers the answer:
 
@@ -32,6 +32,14 @@ SPOKEN = ("assistant", "model")
 OWN_WORDS = re.compile(
     r"\s*(<(system-reminder|environment_context|session_context|turn_aborted)|\[Request interrupted)"
 )
+# How a CLI tells its model what a hook of ours printed, beside a prompt or in place of the end of a turn. It may put
+# that at the end of a longer text of its own.
+HANDED = re.compile(
+    r"(?:^|\n\n)(UserPromptSubmit hook additional context: |Stop hook feedback:\n|<hook_prompt [^>]*>|^)"
+    r"(\[(?:🚨|⚠|📨|💤).*?)(?:</hook_prompt>)?$",
+    re.DOTALL,
+)
+BETWEEN = re.compile(r"\n\n(?=\[(?:🚨|⚠|📨|💤))")
 
 
 def turns_of(request: Doc) -> list[Doc]:
@@ -62,11 +70,23 @@ def prompts_of(request: Doc) -> tuple[list[str], list[str]]:
     for turn in turns_of(request):
         if has_spoken(turn):
             since = []
-        elif turn.get("role") == "user":
-            texts = [text for text in texts_of(turn) if not OWN_WORDS.match(text)]
+        else:
+            texts = messages_of(turn)
             since += texts
             history += texts
     return since, history
+
+
+def messages_of(turn: Doc) -> list[str]:
+    """What the user said, and one by one what a hook handed over, in whatever role the CLI gives that."""
+    found: list[str] = []
+    for text in texts_of(turn) if turn.get("role") in ("user", "system", "developer") else []:
+        handed = HANDED.search(text)
+        if handed and (handed[1] or turn["role"] == "developer"):
+            found += BETWEEN.split(handed[2])
+        elif turn["role"] == "user" and not OWN_WORDS.match(text):
+            found.append(text)
+    return found
 
 
 def brings_result(request: Doc) -> bool:

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The ten tests against real agent programs, Codex and Claude Code, with Gemini CLI submission; and the hooks of all.
 
-usage: run.py [--only CLI,CLI] [--tests N,N]
+usage: run.py [--only CLI,CLI] [--tests N,N] [--ways typed,wake]
+
+The ten are run for both ways into an agent: its messages typed, and handed over by its hooks after a short wake.
 
 The CLIs are fetched from npm into ORC_AGENTS_DIR, or into a folder that is removed afterwards. Each runs in a tmux
 server, a home and a system of its own and talks to an endpoint on loopback, whose log says what was submitted.
@@ -23,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from agents import clis, hooks, peers, trials
+from agents import clis, hooks, peers, trials, wake
 from agents.bed import Bed
 
 Trial = Callable[[Bed], trials.Outcome]
@@ -45,6 +47,7 @@ TITLE = {number: title for number, (title, _) in [*TESTS.items(), *hooks.TESTS.i
 GEMINI = 11  # it joins what comes while it works into one prompt, so submission is what is tested
 ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5, GEMINI)  # the flood has a system of its own: its bucket is full afterwards
 TITLES = {"codex": "Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
+WAYS = ("typed", "wake")
 
 Results = dict[int, dict[str, trials.Outcome]]
 
@@ -60,23 +63,26 @@ def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
 
 
 def run_all(bed: Bed, trials_of: Mapping[int, Callable[[Any], trials.Outcome]], results: Results) -> None:
+    title = TITLES[bed.name] + (", wake" if isinstance(bed, wake.WakeBed) else "")
     for number, trial in trials_of.items():
         begin = time.monotonic()
         outcome = attempt(trial, bed)
-        results.setdefault(number, {})[bed.name] = outcome
+        results.setdefault(number, {})[title] = outcome
         took = time.monotonic() - begin
         mark = "holds" if outcome.held else "FAILS"
-        print(f"{TITLES[bed.name]:12} {number:2} {mark}  {outcome.figures}  ({took:.0f} s)", flush=True)
+        print(f"{title:17} {number:2} {mark}  {outcome.figures}  ({took:.0f} s)", flush=True)
 
 
-def run_on(folder: str, name: str, wanted: list[int], results: Results) -> None:
+def run_on(folder: str, name: str, wanted: list[int], ways: list[str], results: Results) -> None:
     open_bed = [number for number in ORDER if number in wanted]
     bounded_bed = [number for number in wanted if number in TESTS and number not in ORDER]
     for config, numbers in ((trials.OPEN, open_bed), (trials.BOUNDED, bounded_bed)):
-        if not numbers:
-            continue
-        with Bed(folder, name, config) as bed:
-            run_all(bed, {number: TESTS[number][1] for number in numbers}, results)
+        if numbers and "typed" in ways:
+            with Bed(folder, name, config) as bed:
+                run_all(bed, {number: TESTS[number][1] for number in numbers}, results)
+        if numbers and "wake" in ways and name in wake.NAMES:
+            with wake.WakeBed(folder, name, config) as bed:
+                run_all(bed, {number: wake.TESTS[number] for number in numbers}, results)
     hooked = [number for number in hooks.TESTS if number in wanted and hooks.can(name, number)]
     if hooked:
         with hooks.HookBed(folder, name, trials.OPEN) as bed:
@@ -85,13 +91,13 @@ def run_on(folder: str, name: str, wanted: list[int], results: Results) -> None:
 
 def table(results: Results, versions: dict[str, str]) -> None:
     print("\n" + " · ".join(f"{TITLES[name]} {version}" for name, version in versions.items()))
-    for number, title in TITLE.items():
+    for number, about in TITLE.items():
         ours = results.get(number, {})
         if not ours:
             continue
-        print(f"\n{number}. {title}")
-        for name, outcome in ours.items():
-            print(f"   {'holds' if outcome.held else 'FAILS'}  orc, {TITLES[name]:24} {outcome.figures}")
+        print(f"\n{number}. {about}")
+        for title, outcome in ours.items():
+            print(f"   {'holds' if outcome.held else 'FAILS'}  orc, {title:24} {outcome.figures}")
         for peer, (codex, claude) in peers.FIGURES.get(number, {}).items():
             figures = codex if claude in ("", "the same", codex) else f"Codex {codex} | Claude Code {claude}"
             print(f"          {peers.NAMES[peer]:29} {figures}")
@@ -101,6 +107,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="codex,claude,gemini", metavar="CLI,CLI")
     parser.add_argument("--tests", default=",".join(map(str, TITLE)), metavar="N,N")
+    parser.add_argument("--ways", default=",".join(WAYS), metavar="WAY,WAY")
     return parser.parse_args()
 
 
@@ -118,6 +125,7 @@ def main() -> int:
                 folder,
                 name,
                 [number for number in wanted if number in hooks.TESTS or (name == "gemini") == (number == GEMINI)],
+                options.ways.split(","),
                 results,
             )
         table(results, {name: clis.version(folder, name) for name in names})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from agents.bed import Bed
 from support_orc import BIN, HEADER
 from support_tmux import wait_until
 
-LATENCY_MS = 110  # from the command to the model's request, median
 FLOOD = 200
 PER_MINUTE = 10
 HOLD_NOTICE_S = 3
@@ -62,7 +62,7 @@ def idle(bed: Bed) -> Outcome:
     if not delays:
         return Outcome(False, "none arrived")
     median, worst = statistics.median(delays) * 1000, sorted(delays)[int(len(delays) * 0.95)] * 1000
-    target = LATENCY_MS if bed.name != "gemini" else 1000
+    target = bed.latency_ms if bed.name != "gemini" else 1000
     load = os.getloadavg()[0]
     figures = f"{one}/10, {three}/10 · {median:.0f} ms, p95 {worst:.0f}, at load {load:.1f} on {os.cpu_count()} cores"
     return Outcome(one == three == 10 and median <= target, figures)
@@ -71,7 +71,7 @@ def idle(bed: Bed) -> Outcome:
 def busy(bed: Bed) -> Outcome:
     """2: four messages in four seconds while the agent works."""
     bodies = [f"while busy {number}\nsecond line" for number in range(4)]
-    work = "[[slow:6]] work"
+    work, before = "[[slow:6]] work", bed.turns()
     bed.publish("-t", bed.name, work)
     bed.wait_arrival(work)
     for body in bodies:
@@ -81,13 +81,13 @@ def busy(bed: Bed) -> Outcome:
         bed.wait_arrival(body, 30)
     bed.until("idle")
     separate = tally(bed, bodies)[0]
-    return Outcome(separate == 4, f"{separate}/4")
+    return Outcome(separate == 4, f"{separate}/4 · {bed.turns() - before} turns")
 
 
 def crowd(bed: Bed) -> Outcome:
     """3: eight senders, five messages each, all at once."""
     bodies = [[f"sender {who} message {number}\nof five" for number in range(5)] for who in range(8)]
-    begin = time.time()
+    begin, before = time.time(), bed.turns()
 
     def send(who: int) -> None:
         for body in bodies[who]:
@@ -106,7 +106,8 @@ def crowd(bed: Bed) -> Outcome:
     separate, merged, lost = tally(bed, every)
     order = [body for body in bed.bodies() if body in every]
     fifo = all([body for body in order if body in those] == those for those in bodies)
-    figures = f"{separate} separate, {merged} merged, {lost} lost · {took:.1f} s" + ("" if fifo else " · out of order")
+    figures = f"{separate} separate, {merged} merged, {lost} lost · {took:.1f} s · {bed.turns() - before} turns"
+    figures += "" if fifo else " · out of order"
     return Outcome(separate == 40 and fifo and took <= 10, figures)
 
 
@@ -159,10 +160,10 @@ def targets(bed: Bed) -> Outcome:
         done = subprocess.run(command, env=bed.env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         refused += done.returncode in (64, 69)
         near = near or (target == cut and bed.name in done.stderr)
-    typed = (len(bed.history()), bed.screen()) != before
+    asked, redrawn = len(bed.history()) != before[0], bed.screen() != before[1]
     figures = f"{refused} of {len(wrong)} refused, near names " + ("said" if near else "not said")
-    figures += ", something typed" if typed else ", nothing typed"
-    return Outcome(refused == len(wrong) and near and not typed, figures)
+    figures += ", the model was asked" if asked else ", the screen changed" if redrawn else ", nothing typed"
+    return Outcome(refused == len(wrong) and near and not asked and not redrawn, figures)
 
 
 def odd(bed: Bed) -> Outcome:
@@ -185,7 +186,7 @@ def odd(bed: Bed) -> Outcome:
     bed.wait_confirmed(event)
     bed.until("idle")
     head = next((text for text in reversed(bed.history()) if HEADER.match(text)), "")
-    pointer = "row 0 of a long text" in head and "orc-read" in head and len(head) < 4000
+    pointer = "row 0 of a long text" in head and "orc-read" in head and len(head) < bed.most_bytes
     whole = bed.run("orc-read", "--id", event, "-o", "body").rstrip("\n") == long.rstrip("\n")
     figures = f"{intact} of {len(given)} intact or tamed, 20 KB " + ("as head and pointer" if pointer else "not cut")
     figures += ", whole readable" if whole else ", not readable"
@@ -198,6 +199,8 @@ def dialog(bed: Bed) -> Outcome:
     os.makedirs(build, exist_ok=True)
     bed.publish("-t", bed.name, "[[tool:rm -rf build]] please")
     bed.until("waiting")
+    wait_until(lambda: re.search(r"1\. Yes", bed.screen()), what="the dialog, which hooks tell of before it is there")
+    time.sleep(0.5)  # it is drawn in several steps
     before = bed.screen()
     event = bed.publish("-t", bed.name, "-p", "critical", "said during the dialog")
     bed.wait_outcome(event, "held: dialog")

@@ -141,7 +141,7 @@ class Lane:
         """What may be typed now. A parcel does not wait for the bucket until the queue is full, and no line tells of
         what is in the next one."""
         window = self.windows[NORMAL].room(now) == 0
-        crowded = self.parcels > 0 and 2 * len(self.outbox) >= self.outbox.queue_size
+        crowded = self.parcels > 0 and 4 * len(self.outbox) >= 3 * self.outbox.queue_size
         normal = window and (crowded or self.bucket is None or self.bucket.peek(now) == 0)
         line = self.windows[LINE].room(now) == 0 and not (window and self.parcels)
         return Room(normal, self.windows[CRITICAL].room(now) == 0, line)
