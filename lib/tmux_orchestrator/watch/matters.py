@@ -7,7 +7,7 @@ is limited or paused is not blamed for waiting, and of a team that is idle as a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +83,11 @@ def death(life: Life) -> Matter:
     return _about(life, DEAD, f"{agent.key} died: {why}: {adoption.restart(agent)}", identity)
 
 
-def by_server(deaths: list[Matter], lost: Iterable[LostServer]) -> list[Matter]:
+def by_server(deaths: list[Matter], lost: Iterable[LostServer], told: Container[str]) -> list[Matter]:
     """The deaths, but those that come with a tmux server's end, which are one matter: also of those that die of it
-    a moment later."""
+    a moment later, and of the last one that is not back. `told`: the subjects that somebody heard of."""
     for server in lost:
-        if len(server.agents) > 1 and any(one.subject in server.agents for one in deaths):
+        if (len(server.agents) > 1 or server.name() in told) and any(one.subject in server.agents for one in deaths):
             deaths = [one for one in deaths if one.subject not in server.agents]
             context = {"issue_type": SERVER, "server_pid": server.pid, "agents": list(server.agents)}
             text = f"{server.line()}: orc-agent restore"
