@@ -189,6 +189,7 @@ def test_an_adopted_manager_is_followed_by_the_configured_command_only(system: S
     other = program(system, "other")
     system.agent("dev", "sleep", "1000")
     pane = system.server.tmux("new-window", "-d", "-P", "-F", "#{pane_id}", "-t", "=team:", "-n", "pm", "sleep", "1000")
+    system.server.tmux("set-option", "-p", "-t", pane, "remain-on-exit", "on")  # a pane that closes tells of no death
     system.run("orc-agent", "adopt", pane, "--name", "pm", "--profile", "plain")
     dies(system, "pm")
     assert recover(system, code=69) == [("team:pm", "refused", "adopted")] and len(told(system, "alert")) == 1

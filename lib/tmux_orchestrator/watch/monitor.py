@@ -302,12 +302,8 @@ class Monitor:
         there = [one.seen.agent for one in self.lives.of.values() if one.state != "gone" and one.key not in mended]
         lost = incidents.lost_servers(there) if deaths else []
         silent = self.hearing.matters(self.lives.of) if self.hearing is not None else []
-        self._stood = (
-            matters.by_server(deaths, lost, self.notices.subjects())
-            + others
-            + silent
-            + matters.kept(self._stood, self.lives.of)
-        )
+        kept = matters.kept(self._stood, self.lives.of)
+        self._stood = [*matters.by_server(deaths, lost, self.notices.subjects()), *others, *silent, *kept]
         return self._stood + self.looking.findings + self.health.components(self.live.config)
 
     def _quiet(self) -> frozenset[str]:
