@@ -96,6 +96,8 @@ def test_what_stood_of_somebody_stands_while_nobody_knows() -> None:
     for now, expected in (("unknown", [limit]), ("idle", []), ("dead", [])):
         assert matters.kept([limit], {"web:dev": life(seen(now))}) == expected
     assert matters.kept([limit], {}) == []
+    heard = [Matter(kind, "web:dev", "told by others than the screen") for kind in ("dead", "silent")]
+    assert matters.kept(heard, {"web:dev": life(seen("unknown"))}) == []
 
 
 def test_another_question_is_another_matter(usual: Config) -> None:

@@ -21,6 +21,7 @@ from tmux_orchestrator.watch.lives import Life
 DEAD, PM_DEAD, SILENT, WAITING, LIMITED = "dead", "pm_dead", "silent", "waiting", "limited"
 IDLE, TEAM_IDLE, FRESH, COMPONENT, STRATEGY = "idle", "team_idle", "fresh", "component", "strategy"
 SERVER = "server"
+_SHOWN = (UNRESPONSIVE, WAITING, LIMITED, IDLE, FRESH)
 _QUESTION = 300
 _ON_CALL = ("pm", "orchestrator")  # roles whose agents wait for messages when all is well
 
@@ -65,8 +66,9 @@ def _of(life: Life, settings: Config, now: int) -> list[Matter]:
 
 
 def kept(before: Iterable[Matter], lives: Mapping[str, Life]) -> list[Matter]:
-    """Those that stood, of agents of which nobody knows now: their tmux does not answer, their screen is covered."""
-    return [one for one in before if one.subject in lives and lives[one.subject].state == "unknown"]
+    """Those that their screens told, of agents of which nobody knows now: tmux does not answer, something covers it."""
+    hidden = {key for key, life in lives.items() if life.state == "unknown"}
+    return [one for one in before if one.kind in _SHOWN and one.subject in hidden]
 
 
 def strategy(name: str, problem: str) -> Matter:
