@@ -71,6 +71,11 @@ class Lives:
             elif life.state == "working" and now - life.moved >= silence_ns:
                 _enter(life, UNRESPONSIVE, now)
 
+    def knows_end(self, one: Seen) -> bool:
+        """Was it seen before that this process has ended?"""
+        life = self.of.get(one.agent.key)
+        return life is not None and life.state in ENDED and life.process() == (one.agent.pid, one.agent.pid_start)
+
     def woke(self, now: int, longest_ns: int) -> None:
         """A look begins. If nobody looked for so long, what was not seen in between is held against nobody."""
         if self.looked and now - self.looked > longest_ns:

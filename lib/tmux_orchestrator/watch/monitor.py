@@ -66,7 +66,7 @@ class Monitor:
         self._signs: dict[str, Sign | None] = {}
         self._touched = True  # a hook may have spoken since they were read
         self._mending: set[str] | None = None  # while a recovery runs: whose deaths are no news
-        self._puzzling: set[tuple[int, int]] = set()  # processes that ended, nobody knows yet how
+        self._puzzling: set[tuple[int, int]] = set()  # processes whose end was news at the last look
         self._waits: dict[tuple[int, int], int] = {}  # of who has ended: the process, and when to try again
         self._back: set[str] = set()  # whose return `recovery` told
         self.tail = Tail(home)
@@ -248,14 +248,16 @@ class Monitor:
         return done
 
     def _explained(self, seen: list[Seen]) -> list[Seen]:
-        """tmux may need a moment to say how a process ended: that is waited for, once."""
-        puzzling = {(one.agent.pid, one.agent.pid_start): one for one in seen if one.unexplained}
-        fresh = [one for process, one in puzzling.items() if process not in self._puzzling]
-        self._puzzling = set(puzzling)
-        if not fresh or self._wakeup < 0:
+        """Without ends that are news, once, if tmux needs a moment to say how one of them was, or others may follow
+        in the same breath: what ended together is told together."""
+        news = [one for one in seen if one.state in ENDED and not self.lives.knows_end(one)]
+        ended = {(one.agent.pid, one.agent.pid_start): one for one in news}
+        fresh, self._puzzling = ended.keys() - self._puzzling, set(ended)
+        more = self.deaths.due_ns != NEVER or any(ended[process].unexplained for process in fresh)
+        if not fresh or not more or self._wakeup < 0:
             return seen
         self.deaths.soon()
-        return [one for one in seen if one not in fresh]
+        return [one for one in seen if (one.agent.pid, one.agent.pid_start) not in fresh]
 
     def _recover(self) -> list[Outcome]:
         """Bring back who wants to come back, and may by now; between two of them the monitor goes on (see `_rest`)."""
