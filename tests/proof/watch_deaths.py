@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -51,6 +52,7 @@ def at_once() -> Row:
         manager, those = team(system)
         for agent in those:
             os.kill(agent.pid, signal.SIGKILL)
+            time.sleep(0.003)  # within one breath, and while the monitor runs
         wait_until(lambda: messages(system, "alert", "monitor"), 20, "the alert")
         wait_until(lambda: any("agents died" in body for body in manager.bodies()), 20, "the word in the pane")
         late = system.demo("late")
