@@ -377,3 +377,15 @@ def test_who_was_sent_a_message_has_had_a_briefing(system: System) -> None:
     monitor(system)
     wait_until(lambda: said(system, "fresh"), what="the word of who has none")
     assert said(system, "fresh")[0]["message"]["content"]["context"]["agent"] == "team:qa"
+
+
+def test_a_monitor_keeps_no_tmux_server_that_is_nobody_elses(system: System) -> None:
+    system.configure("monitoring: {look_interval: 0.2}\n")
+    system.broker()
+    dev = system.demo("dev")
+    child = monitor(system)
+    wait_until(lambda: "_orc" in system.server.tmux("list-sessions", "-F", "#{session_name}"), what="a kept connection")
+    pid = int(system.server.tmux("display-message", "-p", "#{pid}"))
+    system.server.tmux("kill-session", "-t", "=team")
+    wait_until(lambda: proc.start_time(pid) is proc.start_time(dev.pid) is None, what="the server's end")
+    assert child.poll() is None

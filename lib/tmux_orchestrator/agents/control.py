@@ -73,6 +73,11 @@ class Control:
         """The configuration has changed."""
         self.settings, self.socket, self._profiles = settings, tmux.find_socket(settings.get("tmux.socket")), {}
 
+    def drain(self) -> None:
+        """Take in what tmux said unasked, over the kept connections."""
+        for server in self._servers.values():
+            server.drain()
+
     def close(self) -> None:
         for server in self._servers.values():
             server.close()

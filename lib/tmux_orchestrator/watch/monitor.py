@@ -222,6 +222,7 @@ class Monitor:
     def _cycle(self, agents: list[Agent]) -> list[Outcome]:
         """Look at these, and act on what is known of all."""
         begin, settings = time.monotonic(), self.live.config
+        self.control.drain()
         self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
         if len(agents) == len(self.agents):
             self._read_signs()

@@ -181,8 +181,12 @@ class Tmux:
         return self._connect().fileno()
 
     def drain(self) -> list[str]:
-        """The notifications since the last call; look at `alive` afterwards."""
-        return self._connection.drain() if self._connection is not None else []
+        """The notifications since the last call; look at `alive` afterwards. Does not keep a server that has become
+        nobody else's."""
+        notes = self._connection.drain() if self._connection is not None else []
+        if any(note.startswith("%sessions-changed") for note in notes) and self.alive:
+            self.end_if_alone()
+        return notes
 
     def close(self) -> None:
         """Leave, and end our private session if nobody else is in it. The next call connects anew."""
@@ -193,7 +197,7 @@ class Tmux:
     def end_if_alone(self) -> None:
         """End our private session if it is the only one left, and with it a server that nobody else uses.
 
-        A kept connection keeps the server alive: call this when `drain` tells of %sessions-changed.
+        A kept connection keeps the server alive.
         """
         self._end_session(f"==:#{{S:#{{session_name}}:}},{SESSION}:", DEADLINE)
 
