@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tmux_orchestrator.agents import registry
+from tmux_orchestrator.agents import managers, registry
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
@@ -183,11 +183,10 @@ class Reminder:
 
     def _manager(self, agent: str, session: str, agents: list[Agent]) -> dict[str, list[str]]:
         """The project manager of its session, or the group management; of a project manager, who is told of trouble."""
-        managers = [one for one in agents if one.role == "pm" and not one.ended]
-        if any(one.key == agent for one in managers):
+        if any(one.key == agent for one in managers.present(agents)):
             return {"targets": self._get("delivery.escalate_to")}
-        here = [one.key for one in managers if one.session == session]
-        return {"targets": here} if here else {"groups": ["management"]}
+        manager = managers.of_session(agents, session)
+        return {"targets": [manager.key]} if manager is not None else {"groups": ["management"]}
 
 
 def _concerns(line: bytes) -> bool:

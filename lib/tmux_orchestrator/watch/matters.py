@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tmux_orchestrator.agents import adoption
+from tmux_orchestrator.agents import adoption, managers
 from tmux_orchestrator.agents.since import UNRESPONSIVE
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.config import Config
@@ -23,7 +23,7 @@ IDLE, TEAM_IDLE, FRESH, COMPONENT, STRATEGY = "idle", "team_idle", "fresh", "com
 SERVER = "server"
 _SHOWN = (UNRESPONSIVE, WAITING, LIMITED, IDLE, FRESH)
 _QUESTION = 300
-_ON_CALL = ("pm", "orchestrator")  # roles whose agents wait for messages when all is well
+_ON_CALL = (managers.ROLE, "orchestrator")  # roles whose agents wait for messages when all is well
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def strategy(name: str, problem: str) -> Matter:
 def death(life: Life) -> Matter:
     agent, why = life.seen.agent, life.seen.why
     identity = f"{agent.pid}/{agent.pid_start}"
-    if agent.role == "pm":
+    if agent.role == managers.ROLE:
         text = f"PM crash detected {agent.key} - {why}: {adoption.restart(agent)}"
         return _about(life, PM_DEAD, text, identity)
     return _about(life, DEAD, f"{agent.key} died: {why}: {adoption.restart(agent)}", identity)

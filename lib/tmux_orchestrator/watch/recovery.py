@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tmux_orchestrator.agents import inbox, registry, runner
+from tmux_orchestrator.agents import inbox, managers, registry, runner
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
@@ -107,7 +107,7 @@ class Recovery:
             those = [agent for agent in self.control.registered if not sessions or agent.session in sessions]
             ended = ("dead", "gone") if everybody else ("dead",)
             seen = [one for one in self.control.look(those) if one.state in ended]
-            self._missed = {one.agent.key for one in seen if one.agent.role == succession.MANAGER}
+            self._missed = {one.agent.key for one in seen if one.agent.role == managers.ROLE}
             return self._all(seen, How(free=True, dry_run=dry_run, tell_refused=True))
 
     @contextmanager
@@ -124,7 +124,7 @@ class Recovery:
 
     def _all(self, seen: Iterable[Seen], how: How) -> list[Outcome]:
         """Project managers first, so that each team finds its own when it is back."""
-        seen = sorted(seen, key=lambda one: one.agent.role != succession.MANAGER)
+        seen = sorted(seen, key=lambda one: one.agent.role != managers.ROLE)
         self._lost = incidents.lost_servers(one.agent for one in seen if one.state == "dead")
         done: list[Outcome] = []
         try:
@@ -218,7 +218,7 @@ class Recovery:
         told = [reports.recorded(one, self._source)] if one.new else []
         if one.action == RESPAWNED:
             told.append(self._briefing(seen, one))
-            if seen.agent.role == succession.MANAGER:
+            if seen.agent.role == managers.ROLE:
                 told += reports.manager_is_back(one, self.control.registered, self._source)
         self._append(told)
 
@@ -243,7 +243,7 @@ def by_hand(control: Control, agent: Agent, force: bool, fresh: bool = False) ->
     note(control.home, agent.key, Past())
     done = Outcome(agent.key, RESPAWNED, "by hand", session_id=again.resumed or None, session=agent.session)
     told = [reports.recorded(done, control.source)]
-    if agent.role == succession.MANAGER:
+    if agent.role == managers.ROLE:
         told += reports.manager_is_back(done, control.registered, daemon_source("recovery"))
     Log(control.home).append(told)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmux_orchestrator.agents import managers
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.watch import incidents
@@ -62,8 +63,10 @@ def to_managers(
     """One message for each project manager: who is back, and who could not be brought back."""
     by_manager: dict[str, list[Outcome]] = {}
     for one in done:
-        manager = _manager(one, agents)
-        if manager is not None and (one.action == RESPAWNED or (one.action == FAILED and one.new)):
+        manager = managers.of_session(agents, one.session)
+        if manager is None or manager.key == one.agent:
+            continue  # nobody hears of itself
+        if one.action == RESPAWNED or (one.action == FAILED and one.new):
             by_manager.setdefault(manager.key, []).append(one)
     return [
         notice("\n".join(_lines(those, lost)), [key], those[0], source, "high") for key, those in by_manager.items()
@@ -92,13 +95,6 @@ def no_manager(one: Outcome, escalate_to: list[str], source: dict[str, Any]) -> 
         context={"agent": one.agent, "session": one.session, "issue_type": "no_pm"},
         tags=["recovery", "pm"],
     )
-
-
-def _manager(one: Outcome, agents: Sequence[Agent]) -> Agent | None:
-    """The project manager of the agent's session; else the only one there is; nobody hears of itself."""
-    managers = [agent for agent in agents if agent.role == "pm" and not agent.ended]
-    here = [agent for agent in managers if agent.session == one.session] or managers
-    return here[0] if len(here) == 1 and here[0].key != one.agent else None
 
 
 def _lines(those: Sequence[Outcome], lost: Sequence[LostServer]) -> list[str]:

@@ -11,14 +11,12 @@ import os
 import shlex
 from collections.abc import Callable, Iterable
 
-from tmux_orchestrator.agents import launch, profiles, registry, runner
+from tmux_orchestrator.agents import launch, managers, profiles, registry, runner
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground import handover
 from tmux_orchestrator.ground.errors import DataError, UsageError
-
-MANAGER = "pm"  # the role
 
 
 def leaderless(seen: Iterable[Seen], stays: Callable[[Seen], bool]) -> list[Seen]:
@@ -28,10 +26,12 @@ def leaderless(seen: Iterable[Seen], stays: Callable[[Seen], bool]) -> list[Seen
     """
     seen = list(seen)
     found: dict[str, Seen] = {}
-    managed = {one.agent.session for one in seen if one.agent.role == MANAGER and one.state not in ("dead", "gone")}
-    teams = {one.agent.session for one in seen if one.agent.role != MANAGER and stays(one)}
+    managed = {
+        one.agent.session for one in seen if one.agent.role == managers.ROLE and one.state not in ("dead", "gone")
+    }
+    teams = {one.agent.session for one in seen if one.agent.role != managers.ROLE and stays(one)}
     for one in seen:
-        ours = one.agent.role == MANAGER and one.agent.supervisor != runner.TEAM
+        ours = one.agent.role == managers.ROLE and one.agent.supervisor != runner.TEAM
         if ours and one.state == "dead" and one.agent.session in teams - managed:
             found.setdefault(one.agent.session, one)
     return list(found.values())
@@ -56,7 +56,7 @@ def start(control: Control, agent: Agent, argv: list[str]) -> Agent:
         name=agent.name,
         session=agent.session,
         window=agent.window,
-        role=MANAGER,
+        role=managers.ROLE,
         groups=agent.groups,
         profile=profiles.for_command(control.profiles, argv).name,
         restart=agent.restart,
