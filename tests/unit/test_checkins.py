@@ -171,8 +171,8 @@ def test_a_report_on_the_project_manager_goes_up(world: World) -> None:
 
 
 def test_without_a_project_manager_of_its_session_the_group_hears(world: World) -> None:
-    for session in ("elsewhere", "another"):
-        world.agent("pm", role="pm", session=session)
+    for name, session in (("pm", "elsewhere"), ("lead", "another")):
+        world.agent(name, role="pm", session=session)
     order(world, 60)
     world.go(200)
     report = next(e for e in world.events() if e["message"]["content"]["context"].get("issue_type") == REPORT)
