@@ -389,3 +389,11 @@ def test_a_monitor_keeps_no_tmux_server_that_is_nobody_elses(system: System) -> 
     system.server.tmux("kill-session", "-t", "=team")
     wait_until(lambda: proc.start_time(pid) is proc.start_time(dev.pid) is None, what="the server's end")
     assert child.poll() is None
+
+
+def test_a_question_is_not_waited_for_until_the_next_usual_look(system: System) -> None:
+    system.configure("monitoring: {look_interval: 4}\n")
+    dev = system.demo("dev")
+    monitor(system)
+    dev.keys("[[tool:rm -rf build]] clean up", "Enter")
+    wait_until(lambda: said(system, "waiting"), what="the question, two looks later")

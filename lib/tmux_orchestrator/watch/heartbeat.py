@@ -51,6 +51,7 @@ class Listener:
         self._excused = {key: began for key, beat in self.judge.last.items() if beat.via == beats.SIGNED}
         self._taken_ns, self._deaf_until, self._looked_ns, self._retry_ns = began, 0, 0, 0
         self._left_stamp = -1
+        self._kept_ns = 0  # when the signs were last written down
         self._agents: list[Agent] = []
         self._unix: socket | None = None
         self._udp: socket | None = None
@@ -159,6 +160,8 @@ class Listener:
         if boot >= self._looked_ns + _SECOND_NS:
             self._looked_ns = boot
             self._look_after()
+        if self.judge.changed and boot >= self._kept_ns + _SECOND_NS:
+            self._keep()  # who asks right after a single sign sees it
         return self.judge.heard
 
     def _take_signed(self, udp: socket) -> None:
@@ -211,7 +214,6 @@ class Listener:
         self._renew_key()
         self._take_left()
         self.judge.forget_others()
-        self._keep()
 
     def _take_left(self) -> None:
         folder = beats.left_dir(self.home)
@@ -245,6 +247,7 @@ class Listener:
     def _keep(self) -> None:
         if not self.judge.changed:
             return
+        self._kept_ns = clock.boot_ns()
         try:
             beats.save(self.home, self.judge.last, self.judge.counters)
             self.judge.changed, self._problems["keep"] = False, ""

@@ -42,6 +42,11 @@ class Life:
     def key(self) -> str:
         return self.seen.agent.key
 
+    @property
+    def unsettled(self) -> bool:
+        """Would another look soon say more? The last one saw something that one look alone is not believed for."""
+        return bool(self.sampled) or (self.state == "waiting" and self.sampled_question != self.question)
+
     def process(self) -> tuple[int, int]:
         return self.seen.agent.pid, self.seen.agent.pid_start
 

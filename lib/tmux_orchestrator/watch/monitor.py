@@ -230,6 +230,8 @@ class Monitor:
         looked = time.monotonic()
         seen = self._explained([one for look in looks for one in look.seen])
         self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
+        if any(life.unsettled for life in self.lives.of.values()):
+            self._look_ns = min(self._look_ns, clock.boot_ns() + _SECOND_NS)
         for life in self.lives.of.values():
             life.busied = life.busied or self.gleaned.typed_since(life.key, _began(life))
         judged = time.monotonic()
