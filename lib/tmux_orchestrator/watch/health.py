@@ -42,10 +42,10 @@ class Health:
 
     # the account
 
-    def begins(self) -> list[dict[str, Any]]:
+    def begins(self, settings: Config) -> list[dict[str, Any]]:
         """What to tell at the start: that an earlier life ended without being asked to."""
         before = read(self.home)
-        if before is None or before.get("ended"):
+        if before is None or before.get("ended") or not settings.get("monitoring.use_file_logging"):
             return []
         try:
             away = clock.now_ns() - clock.parse_stamp(str(before.get("at")))

@@ -21,10 +21,11 @@ from tmux_orchestrator.watch.matters import Matter
 
 
 class Hearing:
-    """`hung`: the agents that are to be started again."""
+    """`hung`: the agents that are to be started again. `changed`: somebody fell silent, or is not any more."""
 
     def __init__(self, home: Home, settings: Config) -> None:
         self.hung: set[str] = set()
+        self.changed = False
         self._listener = Listener(home, settings)
         self._ladder = silence.Ladder(settings)
         self._told: dict[str, int] = {}  # key -> since when it is silent, of those that are told of
@@ -37,7 +38,8 @@ class Hearing:
         silent, now = self._listener.silences(agents), clock.boot_ns()
         held = {one.key for one in agents if one.key in silent and (one.paused or not one.alive())}
         held |= {life.key for life in lives.values() if life.state in ("limited", *ENDED)}
-        self._told = {key: at for key, at in self._told.items() if silent.get(key) == at and key not in held}
+        told = dict(self._told)
+        self._told = {key: at for key, at in told.items() if silent.get(key) == at and key not in held}
         self.hung &= self._told.keys()
         for finding, key in self._ladder.climb(silent, held, now):
             if finding == silence.NUDGE:
@@ -46,11 +48,13 @@ class Hearing:
                 self._told[key] = silent[key]
             elif key in self._told and key in lives and now - lives[key].moved >= self._ladder.limit_ns:
                 self.hung.add(key)
+                self.changed = True
+        self.changed |= told != self._told
         return self._listener.news()
 
     def matters(self, lives: Mapping[str, Life]) -> list[Matter]:
         """Of those who stay silent."""
-        now = clock.boot_ns()
+        now, self.changed = clock.boot_ns(), False
         return [matters.silent(lives[key], now - since) for key, since in self._told.items() if key in lives]
 
     def wait(self, fds: list[int], seconds: float) -> set[int]:

@@ -82,7 +82,7 @@ class Monitor:
 
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
-        self.voice.publish(self.health.begins(), self.live.config)
+        self.voice.publish(self.health.begins(self.live.config), self.live.config)
         self.hearing = Hearing(self.home, self.live.config)
         try:
             while not self._stopping:
@@ -127,7 +127,7 @@ class Monitor:
                 self._look_ns = now + self._ns("monitoring.look_interval")
                 self._everybody()
                 self._cycle(self._unhooked() + self._heard())
-            elif self.gleaned.asked:
+            elif self.gleaned.asked or (self.hearing is not None and self.hearing.changed):
                 self._cycle([])
             elif self._touched and (heard := self._heard()):
                 self._cycle(heard)
@@ -268,11 +268,14 @@ class Monitor:
         ours = {seen.agent.key for seen in recovery.wanted([life.seen for life in self.lives.of.values()])}
         ended = [life for life in self.lives.of.values() if life.state in ENDED and life.key in ours]
         hung = self._hung()
-        if self._mending is not None or not self.live.config.get("recovery.enabled"):
-            self._mending = self._mending and self._mending | {life.key for life in ended}
+        if self._mending is not None:
+            self._mending |= {life.key for life in ended}
+            return []
+        if not self.live.config.get("recovery.enabled"):
             return []
         self._waits = {one.process(): self._waits.get(one.process(), 0) for one in [*ended, *hung]}
         if all(at > now for at in self._waits.values()):
+            self._due_ns = min([self._due_ns, *self._waits.values()])
             return []
         self._mending = {life.key for life in ended}
         try:
