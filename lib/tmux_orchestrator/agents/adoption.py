@@ -57,6 +57,11 @@ def adopted(
     return found
 
 
+def by_pattern(agent: Agent) -> bool:
+    """Is it adopted by the configuration, and in no registry?"""
+    return agent.adopted and agent.name.startswith("pane-")
+
+
 def _judge(pane: Pane, wanted: str | None, known: Mapping[str, Profile]) -> tuple[Profile, list[str]]:
     """The profile and the command line of what is in the foreground of the pane."""
     if pane.dead:

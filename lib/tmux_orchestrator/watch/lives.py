@@ -16,7 +16,7 @@ from tmux_orchestrator.agents import since
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.since import UNRESPONSIVE, Kept
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground import clock, files, proc
 from tmux_orchestrator.ground.paths import Home
 
 ENDED = ("dead", "gone")
@@ -46,6 +46,10 @@ class Life:
     def unsettled(self) -> bool:
         """Would another look soon say more? The last one saw something that one look alone is not believed for."""
         return bool(self.sampled) or (self.state == "waiting" and self.sampled_question != self.question)
+
+    def began(self) -> int:
+        """When its process started, wall clock."""
+        return clock.now_ns() - proc.age_ns(self.seen.agent.pid_start)
 
     def process(self) -> tuple[int, int]:
         return self.seen.agent.pid, self.seen.agent.pid_start

@@ -15,12 +15,12 @@ import time
 from types import FrameType
 from typing import Any
 
-from tmux_orchestrator.agents import signs
+from tmux_orchestrator.agents import adoption, signs
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.state import Seen
-from tmux_orchestrator.ground import clock, config, files, proc, watch
+from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import health, incidents, matters, questions, recovery, voice
@@ -161,7 +161,7 @@ class Monitor:
         self.control.look_anew()
         self.poll.registered = self.control.registered
         known = {agent.key for agent in self.control.registered}
-        adopted = [agent for agent in self.agents if agent.key not in known and _is_patterns(agent)]
+        adopted = [agent for agent in self.agents if agent.key not in known and adoption.by_pattern(agent)]
         self.agents = self.control.registered + adopted
         self.lives.keep_only(agent.key for agent in self.agents)
         self.deaths.attend(self.agents)
@@ -233,7 +233,7 @@ class Monitor:
         if any(life.unsettled for life in self.lives.of.values()):
             self._look_ns = min(self._look_ns, clock.boot_ns() + _SECOND_NS)
         for life in self.lives.of.values():
-            life.busied = life.busied or self.gleaned.typed_since(life.key, _began(life))
+            life.busied = life.busied or self.gleaned.typed_since(life.key, life.began())
         judged = time.monotonic()
         done = self._recover()
         standing = self._standing(done)
@@ -339,13 +339,3 @@ def _until(outcome: Outcome) -> int:
     if outcome.alerted and not wait_s:
         return NEVER - 1  # recovery itself told whom it concerns, so it is no news for us
     return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
-
-
-def _began(life: Life) -> int:
-    """When its process started, wall clock."""
-    return clock.now_ns() - proc.age_ns(life.seen.agent.pid_start)
-
-
-def _is_patterns(agent: Agent) -> bool:
-    """Is it adopted by the configuration, and in no registry?"""
-    return agent.adopted and agent.name.startswith("pane-")
