@@ -14,6 +14,8 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -92,9 +94,25 @@ class Server:
             os.close(watch)
 
     def close(self) -> None:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            self.tmux("kill-server", check=False)
+        """End the server, by its pid if it does not listen to reason: one that was stopped answers nobody."""
+        pid = self._listener()
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.tmux("kill-server", check=False)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _listener(self) -> int:
+        """The process behind the socket, whether it answers or not; 0 if there is none."""
+        with socket.socket(socket.AF_UNIX) as one:
+            try:
+                one.connect(self.socket)
+            except OSError:
+                return 0
+            return int(struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
 
 def _is_tmux(pid: str) -> bool:
