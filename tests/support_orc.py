@@ -24,6 +24,8 @@ from types import TracebackType
 from typing import Any
 
 from support_tmux import RECORDER, Server, wait_until
+from tmux_orchestrator.ground import components, pidfile
+from tmux_orchestrator.ground.paths import Home
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = ROOT + "/bin"
@@ -105,6 +107,8 @@ class System:
             if child.poll() is None:
                 child.kill()
             child.wait()
+        for name in components.COMMANDS:  # those that a test has started in the background, and did not come to stop
+            pidfile.stop(Home(self.root), name)
         self.server.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
