@@ -255,7 +255,10 @@ def test_old_scripts_are_told_and_left_alone(home: Home, tmp_path: Path) -> None
         "team-workflow.sh": 'send() { tmux send-keys -t x "$1"; }; sleep 1000',
         "monitor.sh": "sleep 1000",  # no word of typing
         "notes.sh": "# send-keys\nsleep 1000",  # called otherwise
+        "test_monitor.sh": "# send-keys\nsleep 1000",  # a test of one
+        f"{home.run}/pm_daemon_monitor.sh": "sleep 1000",  # made by create_pm_monitoring_script
     }
+    os.makedirs(home.run, exist_ok=True)
     running = {}
     for name, text in scripts.items():
         (tmp_path / name).write_text(f"{text}\n")
@@ -263,7 +266,8 @@ def test_old_scripts_are_told_and_left_alone(home: Home, tmp_path: Path) -> None
     try:
         for child in running.values():
             wait_until(lambda c=child: b"bash" in Path(f"/proc/{c.pid}/cmdline").read_bytes())  # type: ignore[misc]
-        those = [one for one in found(home, doctor_machine.old_scripts) if str(tmp_path) in one.text]
+        named = [one for one in found(home, doctor_machine.old_scripts) if str(tmp_path) in one.text]
+        those = [one for one in named if any(str(child.pid) in one.mend for child in running.values())]
         assert {one.mend for one in those} == {
             f"kill {running[name].pid}" for name in ("credit_monitor.sh", "team-workflow.sh")
         }
