@@ -452,3 +452,41 @@ def test_a_wake_whose_parcel_is_taken_before_its_submit_key_is_submitted_all_the
     hands_over(desk)
     desk.run(0.5)
     assert desk.panes.pressed == [key] and desk.said(event)[-1] == "confirmed: hook"
+
+
+def test_a_wake_that_stands_in_the_input_box_after_a_crash_is_submitted(desk: Desk) -> None:
+    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
+    key = desk.agent("dev", profile="claude")
+    desk.panes.screens[key] = Screen("idle", "empty")
+    says(desk, "idle")
+    desk.start()
+    desk.run(1.5)  # it has just started
+    event = desk.publish("x", "dev")
+    desk.turn()
+    (wake,) = desk.panes.frames(key)
+    desk.panes.reasons[key] = "draft"
+    desk.panes.screens[key] = Screen("idle", "draft", draft=wake.replace("from", "\nfrom"))
+    desk.again()  # its key was not pressed
+    desk.run(0.5)
+    assert desk.panes.pressed == [key] and offered(desk) == ids(event)
+    desk.panes.reasons.clear()
+    desk.panes.screens[key] = Screen("working", "empty")
+    assert hands_over(desk).endswith("] x")
+    desk.run(2)
+    assert desk.said(event)[-1] == "confirmed: hook" and desk.panes.frames(key) == [wake]
+
+
+def test_a_persons_draft_after_a_crash_over_a_wake_is_never_submitted(desk: Desk) -> None:
+    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
+    key = desk.agent("dev", profile="claude")
+    desk.panes.screens[key] = Screen("idle", "empty")
+    says(desk, "idle")
+    desk.start()
+    desk.run(1.5)
+    event = desk.publish("x", "dev")
+    desk.turn()
+    desk.panes.reasons[key] = "draft"
+    desk.panes.screens[key] = Screen("idle", "draft", draft=f"what is {event[-6:]}?")
+    desk.again()
+    desk.run(5)
+    assert desk.panes.pressed == [] and desk.said(event)[-1] == "held: draft"

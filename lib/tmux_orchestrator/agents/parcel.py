@@ -46,6 +46,12 @@ def offer(home: Home, agent: Agent, parcel: Parcel) -> None:
         files.replace(where, fastjson.dumps(content).encode("ascii"), sync=False)
 
 
+def offered(home: Home, agent: Agent) -> list[str]:
+    """The short ids of what is offered to this very process now; a hook may take it at any time."""
+    found = _read(path(home, agent))
+    return found[1].ids if found is not None and found[0] == (agent.pid, agent.pid_start) else []
+
+
 def take(home: Home, agent: Agent) -> Parcel | None:
     """What is offered to this very process: from now on nobody else has it. Raises TryLater, SystemFailure."""
     return _remove(home, agent, (agent.pid, agent.pid_start))

@@ -22,6 +22,7 @@ from tmux_orchestrator.ground import clock, proc
 
 # When the submit key is pressed once more, while the input box still holds our text: a CLI that starts drops keys.
 _PRESS_AGAIN_NS = (300 * MS, 1000 * MS, 2500 * MS)
+_ANSWER_NS = 1000 * MS  # so long a prompt hook has to take its parcel
 _SUBMIT_AGAIN_NS = 50 * MS
 
 
@@ -173,7 +174,11 @@ class Evidence:
 
     def settle(self, one: Lane, view: View) -> None:
         """Confirm what hook or screen shows, submit what stands in the input box, and type anew what was in doubt."""
-        waiting, one.unsettled = one.unsettled, []
+        if one.agent is not None and one.presses < len(_PRESS_AGAIN_NS) and self.parcels.stands(one.agent, view):
+            one.presses, one.due_at = one.presses + 1, clock.boot_ns() + _ANSWER_NS
+            self.typist.submit(one.agent)
+            return
+        waiting, one.unsettled, one.presses = one.unsettled, [], 0
         left = self.parcels.left(one.agent) if one.agent is not None else set()
         for item in waiting:
             owed = self.ledger.owed(item.id, one.key)

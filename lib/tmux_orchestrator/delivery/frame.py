@@ -101,9 +101,17 @@ def wake(events: Sequence[Mapping[str, Any]], priority: str, name: str, session:
     """
     ids = [short(event["id"]) for event in events]
     senders = list(dict.fromkeys(sender(event["source"], session) for event in events))
-    count = f"{len(ids)} message{'s' * (len(ids) > 1)}"
-    shown, who = _listed(ids, " ", 8), _listed(senders, ", ", 3)
-    return f"[{MARKS[priority]} {count} {shown} from {who} — with this prompt, or: orc-read --unread {name}]"
+    who = _listed(senders, ", ", 3)
+    return f"[{MARKS[priority]} {_counted(ids)} from {who} — with this prompt, or: orc-read --unread {name}]"
+
+
+def wake_mark(ids: Sequence[str]) -> str:
+    """What the wake for these short ids is recognised by in an input box, without its spaces."""
+    return "".join(f"{_counted(ids)} from".split())
+
+
+def _counted(ids: Sequence[str]) -> str:
+    return f"{len(ids)} message{'s' * (len(ids) > 1)} {_listed(ids, ' ', 8)}"
 
 
 def _listed(words: Sequence[str], between: str, most: int) -> str:

@@ -87,6 +87,7 @@ class Lane:
         self.failures = 0
         self.silence = (0, 0, 0)  # (pid, how many wakes in a row its hook did not answer, when that was, wall clock)
         self.recalls: dict[str, str] = {}  # event id, or "" for all -> why it is to be ended in a parcel that waits
+        self.presses = 0  # of the submit key, for a wake that an earlier life of the broker left in the input box
         self.due_at = 0  # not looked at before
         self._looks = 0
 

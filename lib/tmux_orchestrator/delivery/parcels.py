@@ -11,6 +11,7 @@ from tmux_orchestrator.agents import parcel, profiles
 from tmux_orchestrator.agents.parcel import Parcel
 from tmux_orchestrator.agents.profiles import Profile
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.delivery import frame
 from tmux_orchestrator.delivery.bucket import SECOND
 from tmux_orchestrator.delivery.hooks import Hooks
 from tmux_orchestrator.delivery.lane import MS, PULL, SILENT, WAKE, Flight, Lane
@@ -66,6 +67,11 @@ class Parcels:
         sign = self.hooks.sign(flight.agent)
         before, flight.sign_at = flight.sign_at, 0 if sign is None else sign.at
         return before != flight.sign_at
+
+    def stands(self, agent: Agent, view: View) -> bool:
+        """Is the wake for what is offered in the input box, and nobody has pressed its key?"""
+        ids = parcel.offered(self._home, agent) if view.reason == "draft" else []
+        return bool(ids) and view.drafts(frame.wake_mark(ids))
 
     def left(self, agent: Agent) -> set[str]:
         """Take back what an earlier life of the broker offered, or what is in doubt: the ids that nobody took."""
