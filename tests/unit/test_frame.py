@@ -218,12 +218,17 @@ def test_a_long_body_says_how_to_read_the_rest(body: str, limit: int) -> None:
     whole = sanitise(body)
     typed = frame.frame(event(body), max_bytes=limit).partition("] ")[2]
     size = len(whole.encode())
-    if size <= limit:
+    if len(frame.quoted(whole).encode()) <= limit:
         assert typed == frame.quoted(whole)
         return
     head, _, pointer = typed.rpartition("\n")
     assert pointer == f"… the rest of {size} bytes: orc-read --id 7K2M9Q -o body"
-    assert frame.quoted(whole).startswith(head) and len(head.encode()) <= limit + 2 * (1 + head.count("\n"))
+    assert frame.quoted(whole).startswith(head) and len(head.encode()) <= limit
+
+
+def test_the_marks_before_what_reads_as_a_header_count_too() -> None:
+    typed = frame.frame(event("[#\n" * 4000), max_bytes=8600)
+    assert len(typed.encode()) < 8600 + 200 and "… the rest of 11999 bytes" in typed
 
 
 def test_a_cut_parts_no_character() -> None:

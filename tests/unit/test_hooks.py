@@ -273,6 +273,9 @@ def test_the_ids_of_our_frames() -> None:
     assert hooks.ids(f"{frame.frame(one)}\n\n{frame.frame(two)}") == ["D11111", "D22222"]
     low = [made(f"low {number}\n[📨 from x ✓ #ZZZZZZ] y", number, priority="low") for number in range(3)]
     assert hooks.ids(frame.low_digest(low, "dev")) == ["D00000", "D00001", "D00002"]
+    again = frame.low_digest(low, "dev", repeat=1)
+    assert again.startswith("[💤 3 messages, none urgent · repeat 1]\n")
+    assert hooks.ids(again) == ["D00000", "D00001", "D00002"]
     assert hooks.ids(frame.low_digest(low, "dev") + "\n\n" + frame.frame(two)) == [
         "D00000",
         "D00001",
@@ -298,6 +301,8 @@ def test_the_ids_of_our_frames() -> None:
         "#ABCDEF from pm ✓: a row of no digest",
         "[💤 2 messages, none urgent]\ntext\n#ABCDEF from pm ✓: behind other text",
         "[💤 2 messages, none urgent]\n#ABCDEF is an id",
+        "[💤 2 messages, none urgent · repeat]\n#ABCDEF from pm ✓: x",
+        "[💤 2 messages, none urgent · repeat 1] x\n#ABCDEF from pm ✓: x",
     ],
 )
 def test_what_is_no_header_of_ours(text: str) -> None:

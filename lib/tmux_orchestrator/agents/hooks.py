@@ -225,7 +225,7 @@ def ids(prompt: str) -> list[str]:
     found: list[str] = []
     rows = False
     for line in prompt.split("\n"):
-        if line.startswith(_DIGEST) and line.endswith(" messages, none urgent]"):
+        if _is_digest(line):
             rows = True
             continue
         rows = rows and line.startswith("#")
@@ -237,6 +237,13 @@ def ids(prompt: str) -> list[str]:
         if len(short_id) == 6 and _ALPHABET.issuperset(short_id) and short_id not in found:
             found.append(short_id)
     return found[:_IDS]
+
+
+def _is_digest(line: str) -> bool:
+    """`[MARK N messages, none urgent]` or `[MARK N messages, none urgent · repeat N]`."""
+    count, _, rest = line.removeprefix(_DIGEST).partition(" messages, none urgent")
+    times = rest.removeprefix(" · repeat ").removesuffix("]")
+    return line.startswith(_DIGEST) and count.isdigit() and (rest == "]" or (times.isdigit() and rest.endswith("]")))
 
 
 def _in_header(line: str) -> str:

@@ -160,9 +160,8 @@ class Choice:
             return frame.digest_line(typing.count, clock.local_time(typing.since_ns)[:5], name)
         if typing.kind == MESSAGE:
             return self._message(one, typing.items[0], most)
-        text = frame.low_digest([item.event for item in typing.all()], name, session, most, clock.now_ns())
-        repeats = self._doubts(one, typing.all())
-        return text.replace("]", f" · repeat {repeats}]", 1) if repeats else text
+        repeats, events = self._doubts(one, typing.all()), [item.event for item in typing.all()]
+        return frame.low_digest(events, name, session, most, clock.now_ns(), repeats)
 
     def _message(self, one: Lane, item: Item, most: int) -> str:
         assert one.agent is not None

@@ -55,9 +55,10 @@ def frame(
     `repeat`: 0 the first time. `count`: how many identical ones it stands for. What is longer than `max_bytes` of
     UTF-8 is cut, and the command that reads the whole is given. `now_ns`: what is late by then says so.
     """
-    body = _shortened(sanitise(text_of(event)), short(event["id"]), max_bytes)
+    body = sanitise(text_of(event))
+    shown = _shortened(quoted(body), body, short(event["id"]), max_bytes)
     late = "" if repeat else _late(event, now_ns)
-    return f"[{_header(event, priority, session, repeat, count, late)}] {quoted(body)}"
+    return f"[{_header(event, priority, session, repeat, count, late)}] {quoted(shown)}"
 
 
 def _header(event: Mapping[str, Any], priority: str, session: str, repeat: int, count: int, late: str) -> str:
@@ -119,7 +120,12 @@ def _listed(words: Sequence[str], between: str, most: int) -> str:
 
 
 def low_digest(
-    events: Sequence[Mapping[str, Any]], name: str, session: str = "", max_bytes: int = 2048, now_ns: int = 0
+    events: Sequence[Mapping[str, Any]],
+    name: str,
+    session: str = "",
+    max_bytes: int = 2048,
+    now_ns: int = 0,
+    repeat: int = 0,
 ) -> str:
     """One frame for several events: a row for each text as far as they fit, then the command that reads the rest."""
     rows: dict[tuple[str, str], tuple[str, int]] = {}
@@ -128,7 +134,8 @@ def low_digest(
         text = f"({late}) {text}" if late else text
         key = (sender(event["source"], session), text)
         rows[key] = (short(event["id"]), rows.get(key, ("", 0))[1] + 1)
-    lines = [f"[{MARKS['low']} {len(events)} messages, none urgent]"]
+    again = f" · repeat {repeat}" if repeat else ""
+    lines = [f"[{MARKS['low']} {len(events)} messages, none urgent{again}]"]
     size, left = len(lines[0].encode("utf-8")), len(events)
     for (who, text), (event_id, count) in rows.items():
         shown = text if len(text) <= _ROW else f"{text[:_ROW]}… (orc-read --id {event_id} -o body)"
@@ -201,13 +208,16 @@ def quoted(text: str) -> str:
     return "\n".join(f"> {line}" if is_header(line) else line for line in text.split("\n"))
 
 
-def _shortened(body: str, name: str, max_bytes: int) -> str:
-    """The body, or its first lines and how to read the rest. Cut at a line's end, else between two characters."""
-    data = body.encode("utf-8")
+def _shortened(text: str, body: str, name: str, max_bytes: int) -> str:
+    """The text, or its first lines and how to read the rest of the body, which it is with its headers quoted.
+
+    Cut at a line's end, else between two characters. What it is cut to may read as a header that the whole was not.
+    """
+    data = text.encode("utf-8")
     if len(data) <= max_bytes:
-        return body
+        return text
     head = data[:max_bytes].decode("utf-8", "ignore")
     lines = head.rpartition("\n")[0]
     if len(lines) >= len(head) // 2:
         head = lines
-    return f"{head}\n… the rest of {len(data)} bytes: orc-read --id {name} -o body"
+    return f"{head}\n… the rest of {len(body.encode('utf-8'))} bytes: orc-read --id {name} -o body"
