@@ -94,6 +94,69 @@ def test_what_is_there_stays_and_comes_back_to_the_byte(tmp_path: Path) -> None:
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "{}",
+        '{"model": "\\ud800", "n": 1e3}\n',
+        '{\r\n  "model": 1.10\r\n}\r\n',
+        '{"hooks": {}}',
+        '{"hooks": {"Stop": []}}',
+        '{"permissions": {"allow": []}}',
+        '{"permissions": {}}',
+        '{"statusLine": null}',
+        '{"statusLine": {"type": "command", "command": ""}}',
+    ],
+)
+@pytest.mark.parametrize("said", ["", "no end", "an end\n", "blank\n\n", "CR\r\n", "\n"])
+def test_whatever_stood_there_comes_back_to_the_byte(tmp_path: Path, text: str, said: str) -> None:
+    place = where(tmp_path)
+    put(place.settings, text)
+    put(place.text, said)
+    before = files_in(tmp_path)
+    install(place)
+    assert json.loads(Path(place.settings).read_text("utf-8"))["hooks"] and hook_setup.install(place, True, True) == []
+    uninstall(place)
+    assert files_in(tmp_path) == before
+
+
+def test_what_a_copy_that_was_moved_put_in_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = where(tmp_path)
+    rules = ["Bash(orc-run:*)", "Bash(/opt/bin/orc-read:*)", "Bash(ls 'x:*)", "Bash(:*)"]
+    put(place.settings, json.dumps({"permissions": {"allow": rules}}))
+    before = files_in(tmp_path)
+    monkeypatch.setattr(hook_setup, "CODE", "/else where/it's")
+    install(place)
+    monkeypatch.undo()
+    install(place)
+    assert len(json.loads(Path(place.settings).read_text())["permissions"]["allow"]) == len(rules) + 27
+    uninstall(place)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("permissions", [["x"], "x", 5, None, {"allow": 5}, {"allow": [["x"]]}])
+def test_permissions_of_another_form_are_nobodys_business_without_the_rule(tmp_path: Path, permissions: object) -> None:
+    place = where(tmp_path)
+    put(place.settings, json.dumps({"permissions": permissions}))
+    before = files_in(tmp_path)
+    install(place, permissions=False)
+    assert hook_setup.status(place)["installed"]
+    uninstall(place)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("hooks", [5, None, [1], {"Stop": 5}, {"Stop": None}, {"Stop": {"a": 1}}, {"Stop": ["x"]}])
+def test_of_hooks_of_another_form_the_status_says_so(tmp_path: Path, hooks: object) -> None:
+    place = where(tmp_path)
+    put(place.settings, json.dumps({"hooks": hooks}))
+    record = hook_setup.status(place)
+    assert not record["installed"] and [one[: len(place.settings) + 6] for one in record["problems"]] == [
+        f"{place.settings}: its "
+    ]
+
+
 def test_what_was_added_since_stays(tmp_path: Path) -> None:
     place = where(tmp_path)
     put(place.settings, json.dumps(THEIRS))
@@ -311,4 +374,4 @@ def test_taking_out_what_was_merged_gives_what_there_was(document: dict[str, Any
 def test_a_section_comes_and_goes(text: str, body: str) -> None:
     made = settings.add_section("f", text, body)
     assert settings.has_section(made) and settings.add_section("f", made, body) == made
-    assert settings.drop_section("f", made) == (text if text.endswith("\n") or not text else text + "\n")
+    assert settings.drop_section("f", made) == text

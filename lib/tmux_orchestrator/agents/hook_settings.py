@@ -8,6 +8,7 @@ Merging twice is merging once, and taking out what was merged gives the document
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -18,6 +19,7 @@ Document = dict[str, Any]
 PROGRAM = "orc-hook"
 BEGIN = "<!-- tmux-orchestrator: begin, written by orc-hook install -->"
 END = "<!-- tmux-orchestrator: end -->"
+_LONE = re.compile("[\ud800-\udfff]")  # JSON may hold them escaped, UTF-8 may not
 
 
 # JSON documents
@@ -48,7 +50,8 @@ def render(document: Document, like: bytes | None) -> bytes:
     text = (like or b"").decode("utf-8", "replace")
     lines = [line for line in text.split("\n")[1:] if line.strip()]
     indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())] if lines else "  "
-    return (json.dumps(document, indent=indent or "  ", ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    said = json.dumps(document, indent=indent or "  ", ensure_ascii=False) + "\n"
+    return _LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", said).encode("utf-8")
 
 
 def words(command: object) -> list[str]:
@@ -94,16 +97,32 @@ def add_hooks(path: str, document: Document, commands: dict[str, str], timeout: 
 def drop_hooks(path: str, document: Document) -> Document:
     """The settings without any hook of ours, and without what was there only for ours."""
     document = json.loads(json.dumps(document))
-    for event in _events(path, document):
+    had = _events(path, document)
+    for event in had:
         _take_out(path, document, event)
-    if document.get("hooks") == {}:
+    if document.get("hooks") == {} and had:
         del document["hooks"]
     return document
+
+
+def bare(document: Document) -> Document:
+    """The settings without what is empty: two that differ in that alone say the same to a CLI."""
+    document = dict(document)
+    if isinstance(document.get("hooks"), dict):
+        document["hooks"] = {event: groups for event, groups in document["hooks"].items() if groups != []}
+    if isinstance(document.get("permissions"), dict):
+        document["permissions"] = {key: value for key, value in document["permissions"].items() if value != []}
+    line = document.get("statusLine")
+    if line is None or (isinstance(line, dict) and line.get("command") == ""):
+        document.pop("statusLine", None)
+    return {key: value for key, value in document.items() if value != {} or key not in ("hooks", "permissions")}
 
 
 def _events(path: str, document: Document) -> list[str]:
     hooks = document.get("hooks", {})
     if not isinstance(hooks, dict):
+        if not path:
+            return []
         raise DataError(f"{path}: its hooks are no object: mend it, then try again")
     return list(hooks)
 
@@ -130,6 +149,8 @@ def _take_out(path: str, document: Document, event: str) -> None:
             group["hooks"] = kept
             if not kept:
                 emptied.append(group)
+    if not isinstance(document["hooks"][event], list):
+        return
     document["hooks"][event] = [one for one in document["hooks"][event] if not any(one is gone for gone in emptied)]
     if emptied and not document["hooks"][event]:
         del document["hooks"][event]
@@ -172,13 +193,19 @@ def add_rules(path: str, document: Document, rules: list[str]) -> Document:
     return document | {"permissions": permissions | {"allow": [*allowed, *fresh]}} if fresh else document
 
 
+def allowed(document: Document) -> list[Any]:
+    """The rules among those that are allowed; none where there is no list of them."""
+    permissions = document.get("permissions")
+    found = permissions.get("allow") if isinstance(permissions, dict) else None
+    return found if isinstance(found, list) else []
+
+
 def drop_rules(document: Document, rules: list[str]) -> Document:
     """The settings without these rules, and without what is empty then."""
-    permissions = document.get("permissions")
-    allowed = permissions.get("allow") if isinstance(permissions, dict) else None
-    if not isinstance(permissions, dict) or not isinstance(allowed, list) or not set(rules) & set(map(str, allowed)):
+    found = allowed(document)
+    if not any(rule in rules for rule in found):
         return document
-    kept = [rule for rule in allowed if rule not in rules]
+    permissions, kept = document["permissions"], [rule for rule in found if rule not in rules]
     rest: Document = {key: value for key, value in permissions.items() if key != "allow"}
     permissions = permissions | {"allow": kept} if kept else rest
     if permissions:
@@ -194,17 +221,16 @@ def add_section(path: str, text: str, body: str) -> str:
     before, _, after = _parts(path, text)
     section = f"{BEGIN}\n{body.strip()}\n{END}\n"
     if after is None:
-        gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
-        return before + gap + section
+        return before + ("\n" if before else "") + section
     return before + section + after
 
 
 def drop_section(path: str, text: str) -> str:
-    """The text without our section, and without the blank line that was put before it."""
+    """The text without our section, and without the line's end that was put before it."""
     before, _, after = _parts(path, text)
     if after is None:
         return text
-    return before.removesuffix("\n") + after if before.endswith("\n\n") and not after else before + after
+    return before + after if after else before.removesuffix("\n")
 
 
 def has_section(text: str) -> bool:

@@ -140,7 +140,7 @@ def install(where: Place, permissions: bool, text: bool) -> list[Change]:
             new = settings.add_rules(where.settings, new, claude_rules())
     made = []
     if new != old:
-        copy = True if before and not is_ours(old) else None
+        copy = True if before is not None and not is_ours(old) else None
         made.append(
             Change(
                 where.settings,
@@ -165,11 +165,12 @@ def uninstall(where: Place) -> list[Change]:
     copy = read(beside)
     first = settings.parse(beside, copy)
     new = settings.drop_hooks(where.settings, settings.drop_status_line(old))
-    theirs = (first.get("permissions") or {}).get("allow") or []
-    new = settings.drop_rules(new, [rule for rule in claude_rules() if rule not in theirs])
+    theirs = settings.allowed(first)
+    new = settings.drop_rules(new, [rule for rule in settings.allowed(new) if _is_ours(rule) and rule not in theirs])
     made = []
     if new != old:
-        after = copy if copy is not None and new == first else settings.render(new, before)
+        same = copy is not None and settings.bare(new) == settings.bare(first)
+        after = copy if same else settings.render(new, before)
         gone = not new and copy is None
         made.append(Change(where.settings, before, None if gone else after, "without our hooks", False))
     if where.rules and read(where.rules) is not None:
@@ -177,13 +178,15 @@ def uninstall(where: Place) -> list[Change]:
     said = read(where.text)
     if said is not None and settings.has_section(said.decode("utf-8", "surrogateescape")):
         rest = settings.drop_section(where.text, said.decode("utf-8", "surrogateescape"))
-        made.append(Change(where.text, said, rest.encode("utf-8", "surrogateescape") or None, "without our section"))
+        gone = not rest and said.startswith(settings.BEGIN.encode("ascii"))
+        after = None if gone else rest.encode("utf-8", "surrogateescape")
+        made.append(Change(where.text, said, after, "without our section"))
     return made
 
 
-def is_ours(document: settings.Document) -> bool:
-    """Is anything of ours in the settings?"""
-    return settings.drop_hooks("", settings.drop_status_line(document)) != document
+def is_ours(document: settings.Document, path: str = "") -> bool:
+    """Is anything of ours in the settings? With `path`, raises DataError for hooks of a form that is not known."""
+    return settings.drop_hooks(path, settings.drop_status_line(document)) != document
 
 
 def allowed() -> list[list[str]]:
@@ -194,6 +197,18 @@ def allowed() -> list[list[str]]:
 
 def claude_rules() -> list[str]:
     return [f"Bash({shlex.join(words)}:*)" for words in allowed()]
+
+
+def _is_ours(rule: object) -> bool:
+    """Does it allow one of our commands, of this copy or of one that stood elsewhere?"""
+    if not isinstance(rule, str) or not (rule.startswith("Bash(") and rule.endswith(":*)")):
+        return False
+    try:
+        words = shlex.split(rule[len("Bash(") : -len(":*)")])
+    except ValueError:
+        return False
+    folder, _, name = words[0].rpartition("/") if words else ("", "", "")
+    return (not folder or folder.endswith("/bin")) and " ".join([name, *words[1:]]) in ALLOWED
 
 
 def rules_text(cli: str) -> bytes:
@@ -217,7 +232,10 @@ def _whole(path: str, wanted: bytes, said: str) -> list[Change]:
 def _section(path: str, body: str) -> list[Change]:
     before = read(path)
     text = (before or b"").decode("utf-8", "surrogateescape")
-    after = settings.add_section(path, text, body).encode("utf-8", "surrogateescape")
+    made = settings.add_section(path, text, body)
+    if before == b"":
+        made = "\n" + made  # a file that was empty is one afterwards
+    after = made.encode("utf-8", "surrogateescape")
     return [] if after == before else [Change(path, before, after, "the section that tells of our commands")]
 
 
@@ -267,7 +285,7 @@ def problems(where: Place, document: settings.Document) -> list[str]:
     """What keeps the hooks that are installed from being called."""
     found = []
     missing = [event for event, command in commands(where.cli).items() if not settings.has(document, event, command)]
-    if missing and is_ours(document):
+    if missing and is_ours(document, where.settings):
         found.append(f"no hook of this copy for {', '.join(missing)}: run orc-hook install {where.cli} again")
     if document.get("disableAllHooks") is True:
         found.append(f"{where.settings} sets disableAllHooks: take it out")
