@@ -113,9 +113,9 @@ sign() { jq -r "$1" "$ORC_HOME/logs/run/signs/s@dev.json"; }
   jq -c '.id = "01M7WFG0R57KNY9BRVETAGENT0" | .source.type = "agent"' line >>line
   cat line >>"$(orc-log path)"
   prompt=""
-  for id in DAEM0N AGENT0 "${ours: -6}"; do prompt+="[📨 from monitor ✓ #$id · ack: orc-ack $id] x\\n"; done
+  for id in DAEM0N AGENT0 "${ours: -6}" {100001..100060}; do prompt+="[📨 from monitor ✓ #$id · ack: orc-ack $id] x\\n"; done
   call "{\"prompt\": \"$prompt\"}" claude UserPromptSubmit
-  equals "$(sign '.taken | length')" 3
+  equals "$(sign '.taken | length')" 63
   call '{}' claude Stop
   equals "$code:$said" 0:
   equals "$(orc-read --type ack -o message.content.context.event,source.identifier,source.verified)" \
@@ -147,6 +147,51 @@ END
   equals "$code:$said" 0:
   contains "$(cat "$ORC_HOME/logs/hook.out")" locked
   equals "$(sign .state)" working
+}
+
+# parcel ID TEXT: the broker offers it to the agent
+parcel() {
+  mkdir -p "$ORC_HOME/logs/run/parcels"
+  jq -c --arg id "$1" --arg text "$2" '{pid, pid_start, ids: [$id], text: $text}' \
+    "$ORC_HOME/logs/run/signs/s@dev.json" >"$ORC_HOME/logs/run/parcels/s@dev.json"
+}
+
+@test "a parcel goes to the conversation that is the agent's, as JSON whatever it holds, and to no agent that is paused" {
+  agent
+  call '{"session_id": "abc", "prompt": "go"}' claude UserPromptSubmit
+  text=$'one "}\\\n{"decision": null}\u2028\x7f'
+  parcel ABCDEF "$text"
+  call '{"session_id": "of another thread"}' claude Stop
+  equals "$code:$said" 0:
+  equals "$(sign '.state + (.taken | length | tostring)')" working0
+  orc-agent pause dev >/dev/null
+  call '{"session_id": "abc", "prompt": "by hand"}' claude UserPromptSubmit
+  equals "$code:$said" 0:
+  orc-agent resume dev >/dev/null
+  call '{"session_id": "abc"}' claude Stop
+  equals "$code:$(jq -r .decision <<<"$said")" 0:block
+  equals "$(jq -r .reason <<<"$said")" "$text"
+  equals "$(sign '.state, .taken[0][0]' | paste -sd ' ')" "working ABCDEF"
+  call '{"session_id": "abc"}' claude Stop
+  equals "$code:$said:$(sign .state)" 0::idle
+}
+
+@test "0 and silence also when it is interrupted" {
+  "$ROOT/.venv/bin/python" - >said <<'END'
+import fcntl, signal, subprocess, termios
+hook = subprocess.Popen(["orc-hook", "claude", "Stop"], stdin=subprocess.PIPE, stderr=subprocess.STDOUT)
+hook.stdin.write(b"{")
+hook.stdin.flush()
+def reads():
+    with open(f"/proc/{hook.pid}/stat") as file:
+        sleeps = file.read().rpartition(")")[2].split()[0] == "S"
+    return sleeps and fcntl.ioctl(hook.stdin, termios.FIONREAD, bytes(4)) == bytes(4)
+while hook.poll() is None and not reads():
+    pass
+hook.send_signal(signal.SIGINT)
+print(hook.wait(timeout=10))
+END
+  equals "$(cat said)" 0
 }
 
 # Setting up: in a home of the test's own, with none of the agent CLIs on the PATH.

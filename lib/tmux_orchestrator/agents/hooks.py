@@ -124,7 +124,7 @@ def apply(report: Report, sign: Sign, now: int) -> None:
     """
     if report.session_id and (report.kind in _BEGINNINGS or not sign.session_id):
         sign.session_id = report.session_id
-    if report.kind in _ENDINGS and report.session_id not in ("", sign.session_id):
+    if not concerns(report, sign):
         return
     if report.kind == "status":
         sign.usage = report.usage or sign.usage
@@ -133,6 +133,11 @@ def apply(report: Report, sign: Sign, now: int) -> None:
     step = _STEPS.get(report.kind)
     if step is not None:
         step(report, sign, now)
+
+
+def concerns(report: Report, sign: Sign) -> bool:
+    """Is it no end of another conversation than the one that was last begun or prompted?"""
+    return report.kind not in _ENDINGS or report.session_id in ("", sign.session_id) or not sign.session_id
 
 
 def _session_start(report: Report, sign: Sign, now: int) -> None:

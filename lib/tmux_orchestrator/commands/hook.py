@@ -55,7 +55,6 @@ _FIELDS = (
     "cli", "scope", "installed", "events", "path", "version", "trusted", "permissions", "text", "problems",
 )
 # fmt: on
-_ACKS = 16  # of one turn
 _DAY_NS = 86_400_000_000_000
 
 
@@ -70,7 +69,7 @@ def main(argv: list[str]) -> int:
         if cli not in hooks.SILENT:
             data = _standard_input()
         _call(cli, event, data, not then)
-    except Exception as error:  # noqa: BLE001 # a hook that fails must not disturb the agent
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # a hook that fails must not disturb the agent
         _log("ERROR", f"{cli} {event}: {type(error).__name__}: {error}")
     if then:
         _become(then, data)
@@ -157,9 +156,11 @@ def _call(cli: str, event: str, data: bytes, alone: bool) -> None:
 
 
 def _hand_over(home: paths.Home, agent: registry.Agent, report: hooks.Report) -> bool:
-    """Let the model have the messages that wait, if there are any and the agent's own CLI calls."""
+    """Let the model have the messages that wait, if there are any and the agent's own conversation calls."""
     sign = signs.load(home, agent)
-    if not hooks.takes_text(report) or (sign is not None and not sign.calls(*_caller(agent))):
+    if agent.paused or not hooks.takes_text(report):
+        return False
+    if sign is not None and not (sign.calls(*_caller(agent)) and hooks.concerns(report, sign)):
         return False
     from tmux_orchestrator.delivery import pull
 
@@ -218,14 +219,13 @@ def _acknowledge(home: paths.Home, agent: registry.Agent, taken: list[str]) -> N
     from tmux_orchestrator.eventlog.daylog import Log
     from tmux_orchestrator.ground import config
 
+    query = reader.Query()
+    query.ids, query.since = taken, clock.now_ns() - _DAY_NS
     acks = []
-    for short_id in taken[-_ACKS:]:
-        query = reader.Query()
-        query.ids, query.since = [short_id], clock.now_ns() - _DAY_NS
-        for _, found in reader.last(home, query, 1):
-            source = found["source"]
-            if source["type"] == "daemon" and source.get("verified") is True and found["metadata"]["requires_ack"]:
-                acks.append(ack.build(found["id"], "its turn has ended", sender.of(agent)))
+    for _, found in reader.last(home, query, len(taken)):
+        source = found["source"]
+        if source["type"] == "daemon" and source.get("verified") is True and found["metadata"]["requires_ack"]:
+            acks.append(ack.build(found["id"], "its turn has ended", sender.of(agent)))
     if acks:
         settings = config.load(home)
         clock.use_zone(settings.get("events.timezone"))
