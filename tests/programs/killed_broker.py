@@ -1,8 +1,12 @@
-"""orc-broker that dies by kill -9 at its first frame, before or after typing it: killed_broker.py before|after."""
+"""orc-broker that dies by kill -9 at its first frame: killed_broker.py before|between|after.
+
+Before or after typing it, or between the paste and its submit key.
+"""
 
 import os
 import signal
 import sys
+from dataclasses import replace
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lib"))
 
@@ -13,7 +17,9 @@ real = Typist.type
 
 
 def dies(self: Typist, *given: object) -> list[str]:
-    if sys.argv[1] == "after":
+    if sys.argv[1] == "between":
+        self.profiles = {name: replace(one, pause_ms=1000) for name, one in self.profiles.items()}
+    if sys.argv[1] != "before":
         real(self, *given)  # type: ignore[arg-type]
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError

@@ -256,7 +256,7 @@ def test_a_wake_that_no_hook_answers_is_followed_by_the_bodies_and_they_are_no_r
         assert system.said(last)[0].split()[1] in ("wake", "pull")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "between", "after"])
 def test_a_broker_killed_around_the_wake_loses_nothing_and_tells_nothing_twice(system: System, when: str) -> None:
     dev = hooked(system)
     if when == "after":
@@ -271,6 +271,8 @@ def test_a_broker_killed_around_the_wake_loses_nothing_and_tells_nothing_twice(s
     if when == "after":
         wait_until(lambda: len(dev.prompts()) == 1, what="the wake")
         dev.speak()
+    if when == "between":
+        wait_until(lambda: f"1 message {event[-6:]}" in dev.screen() and not dev.prompts(), what="the wake")
     system.broker()
     system.wait_outcome(event, "confirmed: hook")
     dev.has_had("x")
