@@ -490,3 +490,50 @@ def test_a_persons_draft_after_a_crash_over_a_wake_is_never_submitted(desk: Desk
     desk.again()
     desk.run(5)
     assert desk.panes.pressed == [] and desk.said(event)[-1] == "held: draft"
+
+
+def test_a_wake_whose_submit_key_is_refused_for_long_is_submitted_when_the_pane_is_free(desk: Desk) -> None:
+    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
+    key = desk.agent("dev", profile="claude")
+    desk.panes.screens[key] = Screen("idle", "empty")
+    says(desk, "idle")
+    desk.start()
+    desk.run(1.5)
+    event = desk.publish("x", "dev")
+    desk.turn()
+    (wake,) = desk.panes.frames(key)
+    del desk.panes.screens[key]
+    desk.panes.reasons[key] = desk.panes.refuse[key] = "copy_mode"  # somebody scrolls from now on
+    desk.run(30)
+    assert offered(desk) == ids(event) and desk.said(event) == ["held: copy_mode"]
+    desk.panes.refuse.clear()
+    desk.panes.pressed.clear()
+    desk.panes.reasons[key] = "draft"
+    desk.panes.screens[key] = Screen("idle", "draft", draft=wake)
+    desk.run(1.5)
+    assert desk.panes.pressed and offered(desk) == ids(event)
+    desk.panes.reasons.clear()
+    desk.panes.screens[key] = Screen("working", "empty")
+    assert "repeat" not in hands_over(desk)
+    desk.run(2)
+    assert desk.said(event)[-1] == "confirmed: hook" and desk.panes.frames(key) == [wake]
+
+
+def test_a_wake_that_a_person_deletes_before_its_key_could_be_pressed_is_typed_again(desk: Desk) -> None:
+    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
+    key = desk.agent("dev", profile="claude")
+    desk.panes.screens[key] = Screen("idle", "empty")
+    says(desk, "idle")
+    desk.start()
+    desk.run(1.5)
+    event = desk.publish("x", "dev")
+    desk.turn()
+    desk.panes.reasons[key] = desk.panes.refuse[key] = "copy_mode"
+    desk.run(30)
+    desk.panes.refuse.clear()
+    desk.panes.reasons.clear()
+    desk.run(2)
+    assert len(desk.panes.frames(key)) == 2 and offered(desk) == ids(event)
+    assert "repeat" not in hands_over(desk)
+    desk.run(1)
+    assert desk.said(event)[-1] == "confirmed: hook" and desk.ends(event) == [key]

@@ -113,8 +113,10 @@ class Evidence:
             self.lose(one, flight)
         elif now - flight.typed_at > self._patience_ns():
             flight.submit_at = 0
-            if flight.parcel:
-                one.next_evidence(now)
+            if flight.parcel:  # the wake stays in the input box, and what it is for is offered as long as it does
+                one.flight, one.due_at = None, 0
+                one.outbox.done(flight.typing)
+                one.unsettled += flight.typing.items
                 return
             self.accept(one, flight, "typed", f"not_submitted: {result}")
         else:
