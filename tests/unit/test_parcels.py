@@ -537,3 +537,24 @@ def test_a_wake_that_a_person_deletes_before_its_key_could_be_pressed_is_typed_a
     assert "repeat" not in hands_over(desk)
     desk.run(1)
     assert desk.said(event)[-1] == "confirmed: hook" and desk.ends(event) == [key]
+
+
+def test_a_hook_that_says_late_what_it_took_before_a_restart_confirms_that_alone(desk: Desk, key: str) -> None:
+    desk.start()
+    works(desk)
+    first = desk.publish("x", "dev")
+    desk.run(0.1)
+    found = parcel.take(desk.home, desk.agents[-1])
+    assert found is not None and found.ids == ids(first)
+    desk.again()
+    second = desk.publish("y", "dev")
+    desk.run(0.5)
+    assert offered(desk) == ids(first, second)
+    says(desk, "working", *found.ids)
+    desk.run(0.5)
+    assert desk.said(first)[-1] == "confirmed: hook" and desk.said(second) == []
+    assert offered(desk) == ids(second)
+    text = hands_over(desk)
+    assert text.endswith("] y") and "repeat" not in text
+    desk.run(1)
+    assert desk.said(second)[-1] == "confirmed: hook" and desk.ends(first) == desk.ends(second) == [key]

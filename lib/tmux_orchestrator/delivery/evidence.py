@@ -65,6 +65,9 @@ class Evidence:
     def _took(self, one: Lane, flight: Flight, agent: Agent) -> None:
         """A prompt held it, or a hook handed it over: so it has been typed too, in a way."""
         now, wall, items = clock.boot_ns(), clock.now_ns(), flight.typing.all()
+        if flight.parcel and short(flight.ids[0]) in self.parcels.left(agent):
+            self._was_earlier(one, flight)
+            return
         if flight.parcel:
             one.landed(flight, now)
             one.failures, one.silence = 0, (0, 0, 0)
@@ -77,6 +80,14 @@ class Evidence:
                 if flight.typing.kind == MESSAGE and self.ledger.owed(item.id, one.key) is not None:
                     self.tell(one, item, "typed", flight.way, flight, priority=item.priority, final=False)
         self.accept(one, flight, "confirmed", "hook")
+
+    def _was_earlier(self, one: Lane, flight: Flight) -> None:
+        """The parcel was there still: a hook that an earlier life had offered one to says only now what was in that."""
+        one.flight, one.due_at = None, 0
+        one.undo(flight)
+        self.resolve("undone", one, flight)
+        one.outbox.done(flight.typing)
+        one.unsettled += flight.typing.items
 
     def back(self, one: Lane, flight: Flight) -> None:
         """Nothing reached the agent after all: it waits again, and what was acknowledged meanwhile does not."""
