@@ -174,3 +174,15 @@ def test_no_matter_is_told_more_often_than_its_ladder_and_cooldown_allow(looks: 
                     told.setdefault(name, []).append(desk.now)
         for times in told.values():
             assert all(later - earlier >= 300 * SECOND for earlier, later in itertools.pairwise(times))
+
+
+def test_a_rung_that_no_ladder_has_is_none(desk: Desk) -> None:
+    files.replace(desk.home.run + "/told.json", b'[["idle", "web:dev", "", 1, -7, 0]]')
+    desk.restart()
+    assert desk.words(matter()) == ["web:dev is idle"]
+
+
+def test_however_many_stand_each_is_told_once(desk: Desk) -> None:
+    those = [matter(subject=f"web:dev-{n}") for n in range(1500)]
+    assert len(desk.words(*those)) == 1
+    assert desk.words(*those) == desk.words(*those) == []

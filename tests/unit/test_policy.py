@@ -102,3 +102,7 @@ def test_what_was_told_is_not_new_and_the_last_few_are_remembered() -> None:
         True,
     ]
     assert past.told == ["c", "d", "e", "a"]
+
+
+def test_a_past_that_cannot_be_is_none() -> None:
+    assert Past.from_dict({"starts": [1], "short_runs": -5, "told": []}) == Past()

@@ -48,12 +48,14 @@ FIELDS: dict[str, Any] = {
     "ended": "",  # "stopped" when somebody ended it on purpose
 }
 
+_RESTARTS = ("never", "crash", "always")
+_PIDS, _TICKS = 1 << 31, 1 << 63  # the kernel counts no further
 _FIRST = "abcdefghijklmnopqrstuvwxyz"
 _LATER = frozenset(_FIRST + "0123456789_-")
 
 
 class Agent:
-    """One registered agent. Raises DataError for a field of the wrong type; unknown fields are left out."""
+    """One registered agent. Raises DataError for a field that is not what it can be; unknown fields are left out."""
 
     __slots__ = tuple(FIELDS)
 
@@ -91,11 +93,27 @@ class Agent:
             if type(value) is not type(default):
                 raise DataError(f"field {field!r} of agent {fields.get('name')!r} has the wrong type")
             setattr(self, field, value[:] if type(value) is list else value)
+        if not self._can_be():
+            raise DataError(f"agent {fields.get('name')!r} has a field that nothing can be: a number, a path, a word")
 
     @property
     def key(self) -> str:
         """session:name, which always addresses this agent."""
         return f"{self.session}:{self.name}"
+
+    def _can_be(self) -> bool:
+        """Its numbers, paths and words go to the kernel and to tmux, which know of no others."""
+        text = "".join([self.session, self.name, self.socket, self.pane, self.launch, self.cwd])
+        return (
+            0 <= self.pid < _PIDS
+            and 0 <= self.server_pid < _PIDS
+            and 0 <= self.pid_start < _TICKS
+            and 0 <= self.server_start < _TICKS
+            and self.restart in _RESTARTS
+            and "\0" not in text
+            and (text.isascii() or _is_of_bytes(text))
+            and all(type(word) is str for word in self.groups + self.argv)
+        )
 
     def alive(self) -> bool:
         """Does the registered process (not a later one with its number) run?"""
@@ -111,6 +129,14 @@ class Agent:
 
     def to_dict(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in FIELDS}
+
+
+def _is_of_bytes(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def path(home: Home) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import time
 
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999
+
 
 def now_ns() -> int:
     """Wall clock, nanoseconds since the epoch."""
@@ -28,8 +30,8 @@ def boot_id() -> str:
 
 
 def stamp(ns: int) -> str:
-    """RFC 3339, UTC, microseconds."""
-    t = time.gmtime(ns // 1_000_000_000)
+    """RFC 3339, UTC, microseconds. A time that no such stamp can say is the nearest that one can."""
+    t = time.gmtime(min(max(ns // 1_000_000_000, _FIRST_S), _LAST_S))
     micro = ns // 1000 % 1_000_000
     return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{micro:06d}Z"
 

@@ -24,7 +24,7 @@ from tmux_orchestrator.watch.matters import Matter
 
 NAMED = 10  # of a group, how many are told by name
 ESCALATE = "escalate"
-_TOLD = 1000  # matters that are remembered
+_TOLD = 1000  # matters that are over and remembered
 _PATIENCE_NS = 3600 * 10**9
 
 
@@ -150,7 +150,8 @@ class Notices:
                     over.setdefault(name[0], []).append(name[1])
             elif now - told.over > max(_PATIENCE_NS, settings.get("monitoring.cooldown") * 1e9) or told.over > now:
                 del self._told[name]
-        for name in list(self._told)[: max(0, len(self._told) - _TOLD)]:
+        past = [name for name, told in self._told.items() if told.over]  # what stands is as many as there are agents
+        for name in past[: max(0, len(past) - _TOLD)]:
             del self._told[name]
         return over
 
@@ -204,7 +205,7 @@ def _load(home: Home) -> dict[tuple[str, str], Told]:
     try:
         for entry in fastjson.loads(files.read(home.run + "/told.json") or b"[]"):
             kind, subject, identity, at, rung, over = entry
-            if [type(v) for v in entry] == [str, str, str, int, int, int]:
+            if [type(v) for v in entry] == [str, str, str, int, int, int] and rung >= 0:
                 told[kind, subject] = Told(identity, at, rung, over)
     except (ValueError, TypeError, OrcError):
         return {}

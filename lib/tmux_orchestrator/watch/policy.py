@@ -74,7 +74,7 @@ class Past:
             return cls()
         short_runs = stored.get("short_runs")
         starts, told = _list(stored.get("starts"), int), _list(stored.get("told", []), str)
-        if type(short_runs) is not int or starts is None or told is None:
+        if type(short_runs) is not int or short_runs < 0 or starts is None or told is None:
             return cls()
         return cls(starts, short_runs, told)
 
