@@ -134,6 +134,7 @@ class Monitor:
         except (OrcError, OSError) as error:
             self.voice.complain(error)
             self._due_ns = self._sweep_ns = self._look_ns = clock.boot_ns() + _SECOND_NS
+            self.deaths.due_ns = NEVER  # they are among what is looked at then
 
     def _keep_time(self) -> None:
         """What is scheduled, and who has to check in."""
