@@ -213,6 +213,7 @@ class Monitor:
             if self._wakeup >= 0 and not self._stopping:
                 self._turn()
         if self._stopping:
+                self._keep_time()
             raise _Stopped
 
     def _wait(self, fds: list[int], seconds: float) -> set[int]:
