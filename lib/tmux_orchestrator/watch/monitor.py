@@ -281,12 +281,16 @@ class Monitor:
             return []
         self._mending = {life.key for life in ended}
         try:
-            engine = Recovery(self.control, self._rest)
+            engine = Recovery(self.control, self._rest, patience=0)
             done = engine.run(None) if ended else []
             done += engine.run([life.key for life in hung], "no sign of life", hung=True) if hung else []
         finally:
             self._mending = None
         said = {one.agent: one for one in done if one.action != RESPAWNED}
+        except recovery.Busy:  # nobody waits for it: of others there may be something to tell
+            self._waits = {one: max(at, now + _SECOND_NS) for one, at in self._waits.items()}
+            self._due_ns = min([self._due_ns, *self._waits.values()])
+            return []
         for life in [*ended, *hung]:
             if life.key in said:
                 self._waits[life.process()] = _until(said[life.key])

@@ -21,7 +21,7 @@ from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, fastjson, files, options
-from tmux_orchestrator.ground.errors import OrcError, UsageError
+from tmux_orchestrator.ground.errors import OrcError, TryLater, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import briefing, incidents, policy, reports, succession
@@ -35,6 +35,10 @@ from tmux_orchestrator.watch.reports import Outcome as Outcome
 
 RUNNING, ADOPTED = "running", "adopted"
 _PATIENCE = 60.0  # seconds in which another recovery should be over
+
+
+class Busy(TryLater):
+    """Another recovery of this home runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,23 @@ class How:
 class Recovery:
     """Restarts agents of one home, of its own accord only those whose supervisor is `who`.
 
-    `sleep` passes the time between two of them, and may raise to end it there.
+    `sleep` passes the time between two of them, and may raise to end it there. `patience`: seconds in which another
+    recovery is waited for.
     """
 
     def __init__(
-        self, control: Control, sleep: Callable[[float], None] = time.sleep, who: str = runner.MONITOR
+        self,
+        control: Control,
+        sleep: Callable[[float], None] = time.sleep,
+        who: str = runner.MONITOR,
+        patience: float = _PATIENCE,
     ) -> None:
         self.control = control
         self.home = control.home
         self._rules = policy.Rules.of(control.settings)
         self._sleep = sleep
         self._who = who
+        self._patience = patience
         self._source = daemon_source("recovery")
         self._lost: list[LostServer] = []
         self._missed: set[str] = set()  # project managers for whom another may be started
@@ -112,9 +122,16 @@ class Recovery:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with Lock(self.home.run + "/recovery.lock", _PATIENCE):
+        lock = Lock(self.home.run + "/recovery.lock", self._patience)
+        try:
+            lock.acquire()
+        except TryLater as error:
+            raise Busy(str(error)) from None
+        try:
             self.control.look_anew()  # another recovery may just have ended
             yield
+        finally:
+            lock.close()
 
     def _named(self, targets: Sequence[str]) -> list[Seen]:
         agents = {agent.key: agent for agent in map(self.control.find, targets)}
