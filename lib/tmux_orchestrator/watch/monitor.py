@@ -309,6 +309,10 @@ class Monitor:
         mended = {one.agent for one in done if one.action == RESPAWNED} | (self._mending or set())
         mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
         found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
+        mended = {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
+        mended |= self._mending or set()
+        mended -= {one.subject for one in found if self.notices.stands(one)}  # what was told is so until it is back
+        mended |= {one.agent for one in done if one.action == RESPAWNED}
         deaths = [one for one in found if one.kind in (matters.DEAD, matters.PM_DEAD)]
         others = [self._asked(one) if one.kind == matters.WAITING else one for one in found if one not in deaths]
         deaths = [one for one in deaths if one.subject not in mended]

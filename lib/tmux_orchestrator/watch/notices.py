@@ -110,6 +110,16 @@ class Notices:
         """Whom something was told of that may not be over yet."""
         return {subject for _, subject in self._told}
 
+    def stands(self, matter: Matter) -> bool:
+        """Was this very matter told, and is it not over since?"""
+        told = self._told.get((matter.kind, matter.subject))
+        return told is not None and not told.over and told.identity == matter.identity
+
+    def rename(self, names: dict[str, str]) -> None:
+        """Who was told of is called otherwise now."""
+        for kind, subject in [name for name in self._told if name[1] in names]:
+            self._told[kind, names[subject]] = self._told.pop((kind, subject))
+
     def save(self) -> None:
         """Before the events are published. Raises SystemFailure."""
         memory = self._memory()
