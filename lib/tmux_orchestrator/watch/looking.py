@@ -18,12 +18,18 @@ class Looking:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.findings: list[Matter] = []
+        self._found: list[Matter] = []  # those of the strategies themselves
         self._looker = Looker()
         self._rollout = rollout.load(home)
 
-    def look(self, control: Control, poll: Control, agents: list[Agent], settings: Config) -> list[Look]:
-        """`control` has kept connections, `poll` has none."""
+    def look(
+        self, control: Control, poll: Control, agents: list[Agent], settings: Config, everybody: bool = True
+    ) -> list[Look]:
+        """`control` has kept connections, `poll` has none. What was found of those who are not looked at now stands,
+        unless these are `everybody`."""
         self._rollout.follow(settings)
+        if not agents and not everybody:
+            return [Look([], settings.get("monitoring.strategy"))]
         new, usual = self._rollout.share(agents, settings)
         looks = [self._looker.look(settings.get("monitoring.strategy"), control, poll, usual)]
         if new:
@@ -31,9 +37,11 @@ class Looking:
             said = self._rollout.went(looks[-1].problem, settings)
             if said:
                 say(f"INFO {said}")
-        named = zip(("monitoring.strategy", "features.strategy"), looks, strict=False)
-        self.findings = [matters.strategy(key, look.problem) for key, look in named if look.problem]
-        self.findings += [finding for look in looks for finding in look.findings]
+        now = {agent.key for agent in agents}
+        stands = [] if everybody else [one for one in self._found if one.subject not in now]
+        self._found = stands + [finding for look in looks for finding in look.findings]
+        failed = (("monitoring.strategy", looks[0].problem), ("features.strategy", self._rollout.failed))
+        self.findings = [matters.strategy(key, problem) for key, problem in failed if problem] + self._found
         return looks
 
     def save(self) -> None:

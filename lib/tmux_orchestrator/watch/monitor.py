@@ -159,6 +159,7 @@ class Monitor:
         if self.live.poll() and not self.live.problem:
             for control in (self.control, self.poll):
                 control.configure(self.live.config)
+            self._due_ns = clock.boot_ns()  # another interval, another way of looking: from now on
         self.control.look_anew()
         self.poll.registered = self.control.registered
         known = {agent.key for agent in self.control.registered}
@@ -226,7 +227,7 @@ class Monitor:
         begin, settings = time.monotonic(), self.live.config
         self.control.drain()
         self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
-        if len(agents) == len(self.agents):
+        if everybody := len(agents) == len(self.agents):
             self._read_signs()
         looks = self.looking.look(self.control, self.poll, agents, settings)
         looked = time.monotonic()
