@@ -108,7 +108,7 @@ def test_another_process_of_the_name_is_another_life() -> None:
     assert watcher.lives.of["web:dev"].busied
     watcher.look(seen("idle", pid=1, pid_start=1))
     assert not watcher.lives.of["web:dev"].busied and watcher.lives.of["web:dev"].since == watcher.now
-    watcher.lives.keep_only(["web:qa"])
+    watcher.lives.keep_only([agent("qa")])
     assert watcher.lives.of == {}
 
 
@@ -171,3 +171,12 @@ def test_nobody_is_said_to_have_been_idle_in_a_time_in_which_nobody_looked() -> 
     assert watcher.now - life.since == 10 * SECOND
     watcher.look(seen("idle"), after=MINUTE)
     assert watcher.now == life.since
+
+
+def test_a_hooks_word_from_before_the_clock_ran_back_is_no_sign_of_life_for_ever() -> None:
+    watcher = Watcher()
+    said = Sign({"state": "working", "at": clock.now_ns() + 60 * MINUTE})
+    assert watcher.look(seen("working"), sign=said) == "working"
+    for _ in range(SILENCE // (5 * SECOND)):
+        watcher.look(seen("working"), sign=said)
+    assert watcher.lives.of["web:dev"].state == UNRESPONSIVE

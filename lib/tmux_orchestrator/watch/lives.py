@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tmux_orchestrator.agents import since
+from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.since import UNRESPONSIVE, Kept
 from tmux_orchestrator.agents.state import Seen
@@ -33,6 +34,7 @@ class Life:
     stamp: int  # the same, by the wall clock of that moment
     moved: int  # the screen last changed, a hook spoke, or the state did
     busied: bool = False  # it has worked, or taken a prompt, since its process started
+    spoke: int = 0  # when a hook last did, wall clock
     picture: int = 0
     sampled: str = ""  # another state that the last look saw
     question: str = ""  # what it asks, as two looks in a row saw it: a dialog is drawn bit by bit
@@ -94,10 +96,19 @@ class Lives:
                     life.since = now
         self.looked = now
 
-    def keep_only(self, keys: Iterable[str]) -> None:
-        """Forget those that are not registered any more."""
-        wanted = set(keys)
-        self.of = {key: life for key, life in self.of.items() if key in wanted}
+    def keep_only(self, agents: Iterable[Agent]) -> dict[str, str]:
+        """Forget those that are not registered any more; the new keys of those that are called otherwise by now."""
+        there = {agent.key: agent for agent in agents}
+        gone = {life.process(): life for key, life in self.of.items() if key not in there}
+        self.of = {key: life for key, life in self.of.items() if key in there}
+        renamed: dict[str, str] = {}
+        for key, agent in there.items() if gone else ():
+            life = gone.pop((agent.pid, agent.pid_start), None) if agent.pid and key not in self.of else None
+            if life is not None:
+                renamed[life.key] = key
+                life.seen = replace(life.seen, agent=agent)
+                self.of[key] = life
+        return renamed
 
     def _begin(self, one: Seen, now: int) -> Life:
         wall = clock.now_ns()
@@ -134,8 +145,9 @@ def _update(life: Life, one: Seen, sign: Sign | None, now: int) -> None:
     if picture != life.picture:
         life.picture, life.moved = picture, now
     if sign is not None:
-        spoke = now - max(0, clock.now_ns() - sign.at)
-        life.moved = max(life.moved, min(spoke, now))
+        if sign.at != life.spoke:  # once: if the clock runs back, its time lies ahead
+            life.spoke = sign.at
+            life.moved = max(life.moved, now - max(0, clock.now_ns() - sign.at))
         life.busied |= bool(sign.taken) or sign.state == "working"
     state = one.state
     shown = "working" if life.state == UNRESPONSIVE else life.state

@@ -165,7 +165,7 @@ class Monitor:
         known = {agent.key for agent in self.control.registered}
         adopted = [agent for agent in self.agents if agent.key not in known and adoption.by_pattern(agent)]
         self.agents = self.control.registered + adopted
-        self.lives.keep_only(agent.key for agent in self.agents)
+        self.notices.rename(self.lives.keep_only(self.agents))
         self.deaths.attend(self.agents)
         if self.hearing is not None and (news := self.hearing.turn(self.agents, self.lives.of, self.live.config)):
             voice.say(f"WARNING {news}")
@@ -173,7 +173,7 @@ class Monitor:
     def _everybody(self) -> list[Agent]:
         """With those whose panes `agents.adopt` names, as they are now."""
         self.agents = self.control.everybody()
-        self.lives.keep_only(agent.key for agent in self.agents)
+        self.notices.rename(self.lives.keep_only(self.agents))
         return self.agents
 
     def _unhooked(self) -> list[Agent]:
@@ -213,8 +213,8 @@ class Monitor:
             self._sleep(min(1.0, left / 1e9))
             if self._wakeup >= 0 and not self._stopping:
                 self._turn()
-        if self._stopping:
                 self._keep_time()
+        if self._stopping:
             raise _Stopped
 
     def _wait(self, fds: list[int], seconds: float) -> set[int]:
@@ -229,7 +229,7 @@ class Monitor:
         self.lives.woke(clock.boot_ns(), 3 * self._ns("monitoring.look_interval") + 5 * _SECOND_NS)
         if everybody := len(agents) == len(self.agents):
             self._read_signs()
-        looks = self.looking.look(self.control, self.poll, agents, settings)
+        looks = self.looking.look(self.control, self.poll, agents, settings, everybody)
         looked = time.monotonic()
         seen = self._explained([one for look in looks for one in look.seen])
         self.lives.take(seen, self._signs, clock.boot_ns(), self._ns("monitoring.unresponsive_after"))
@@ -285,13 +285,13 @@ class Monitor:
             engine = Recovery(self.control, self._rest, patience=0)
             done = engine.run(None) if ended else []
             done += engine.run([life.key for life in hung], "no sign of life", hung=True) if hung else []
-        finally:
-            self._mending = None
-        said = {one.agent: one for one in done if one.action != RESPAWNED}
         except recovery.Busy:  # nobody waits for it: of others there may be something to tell
             self._waits = {one: max(at, now + _SECOND_NS) for one, at in self._waits.items()}
             self._due_ns = min([self._due_ns, *self._waits.values()])
             return []
+        finally:
+            self._mending = None
+        said = {one.agent: one for one in done if one.action != RESPAWNED}
         for life in [*ended, *hung]:
             if life.key in said:
                 self._waits[life.process()] = _until(said[life.key])
@@ -307,8 +307,6 @@ class Monitor:
 
     def _standing(self, done: list[Outcome]) -> list[Matter]:
         """The matters that stand, but for deaths that are mended, or will be."""
-        mended = {one.agent for one in done if one.action == RESPAWNED} | (self._mending or set())
-        mended |= {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
         found = matters.standing(self.lives.of.values(), self.live.config, clock.boot_ns())
         mended = {one.key for one in self.lives.of.values() if 0 < self._waits.get(one.process(), 0) < NEVER}
         mended |= self._mending or set()
