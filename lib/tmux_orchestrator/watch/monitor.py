@@ -290,7 +290,9 @@ class Monitor:
             self._due_ns = min([self._due_ns, *self._waits.values()])
             return []
         finally:
-            self._mending = None
+            mending, self._mending = self._mending, None
+        late = [one for one in self.lives.of.values() if one.key in mending and one.state in ENDED]
+        self._waits = {one.process(): now for one in late} | self._waits  # who ended meanwhile is next
         said = {one.agent: one for one in done if one.action != RESPAWNED}
         for life in [*ended, *hung]:
             if life.key in said:
@@ -335,8 +337,6 @@ class Monitor:
         above = settings.get("delivery.escalate_to")
         to = questions.route(self.agents, agent, above, settings.groups, away)
         return questions.address(matter, life, to, self.control.profile(agent).answers)
-
-    # beginning and end
 
     def _stop(self, number: int, at: FrameType | None) -> None:
         self._stopping = True
