@@ -186,3 +186,13 @@ def test_however_many_stand_each_is_told_once(desk: Desk) -> None:
     those = [matter(subject=f"web:dev-{n}") for n in range(1500)]
     assert len(desk.words(*those)) == 1
     assert desk.words(*those) == desk.words(*those) == []
+
+
+def test_a_death_that_was_told_just_before_a_crash_is_the_same_event(desk: Desk) -> None:
+    those = [matter("dead", "web:dev", "41/7"), matter("dead", "web:qa", "42/7")]
+    (first,) = desk.notices.step(those, desk.settings, desk.now)
+    desk.restart()  # before it was noted
+    (again,) = desk.step(*reversed(those))
+    assert first["id"] == again["id"] and desk.step(*those) == []
+    (other,) = desk.step(*those, matter("dead", "web:ops", "43/7"))
+    assert other["id"] != first["id"]

@@ -243,10 +243,8 @@ class Monitor:
         told = self.notices.step(standing, settings, clock.now_ns(), self._quiet())
         told += self.health.report(self.lives.of.values(), standing, settings, clock.boot_ns())
         told += [self.health.answer(asked) for asked in self.gleaned.requests()]
-        try:
-            self.notices.save()
-        finally:
-            self.voice.publish(told, settings)
+        self.voice.publish(told, settings)
+        self.notices.save()
         self.lives.save(self.home)
         self.looking.save()
         self.health.measured(begin, looked, judged, time.monotonic(), looks, self.lives.of.values())

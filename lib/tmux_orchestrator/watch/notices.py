@@ -2,12 +2,13 @@
 
 What begins in one breath is one event, by kind. A matter that comes and goes is not told again before the cooldown is
 over; one that stays is repeated at most twice, the last time to those whom things are escalated to. What was told is in
-`logs/run/told.json`, written before the event is: a crash in between leaves one matter untold until its next rung, and
-never tells it at each start.
+`logs/run/told.json`, written when the event is on disk: a crash in between tells it once more, but for a death, whose
+event has an id of its own that the log stores once.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from tmux_orchestrator.watch.matters import Matter
 
 NAMED = 10  # of a group, how many are told by name
 ESCALATE = "escalate"
+_DEATHS = (matters.DEAD, matters.PM_DEAD, matters.SERVER)  # their identities name a process: they happen once
 _TOLD = 1000  # matters that are over and remembered
 _PATIENCE_NS = 3600 * 10**9
 
@@ -121,7 +123,7 @@ class Notices:
             self._told[kind, names[subject]] = self._told.pop((kind, subject))
 
     def save(self) -> None:
-        """Before the events are published. Raises SystemFailure."""
+        """When the events are published. Raises SystemFailure."""
         memory = self._memory()
         if memory != self._kept:
             files.replace(self._home.run + "/told.json", memory)
@@ -178,7 +180,7 @@ class Notices:
             context = {"issue_type": name, "subjects": [one.subject for one in those]}
         if rung:
             context["reminder"] = rung
-        return event.build(
+        made = event.build(
             "\n".join(lines),
             daemon_source(kind.source),
             type="escalation" if escalated else kind.type,
@@ -190,6 +192,10 @@ class Notices:
             tags=["monitoring", *kind.tags],
             requires_ack=kind.requires_ack,
         )
+        if name in _DEATHS and not rung:
+            named = ",".join(sorted(f"{one.subject} {one.identity}" for one in those))
+            made["id"] = f"{name}-{zlib.crc32(named.encode('utf-8', 'replace')):08x}"
+        return made
 
     def _over(self, name: str, subjects: list[str]) -> dict[str, Any]:
         """One event for what stands no more."""
