@@ -1,6 +1,7 @@
 """What the agents' own hooks say, with the hooks installed by `orc-hook install` into the scratch home.
 
-Each trial returns its figures as text and whether they hold, and leaves the agent idle; the last one kills it.
+Each trial returns its figures as text and whether they hold, and leaves the agent idle; one kills it, and the next
+brings it back.
 """
 
 from __future__ import annotations
@@ -221,6 +222,18 @@ def killed(bed: HookBed) -> Outcome:
     return Outcome(kept, f"dead {took:.0f} ms later, the session's id kept: {kept}")
 
 
+def resumed(bed: HookBed) -> Outcome:
+    """Started again after its death: it takes its conversation up, by the id that its hooks told."""
+    conversation = str(bed.sign()["session_id"])
+    bed.run("orc-agent", "restart", bed.name)
+    with open(f"/proc/{bed.shown()['pid']}/cmdline", "rb") as file:
+        asked = conversation.encode() in file.read().split(b"\0")
+    bed.publish("-t", bed.name, "after the return")
+    arrived = bed.wait_arrival("after the return", 120)  # Codex's own server goes on with the turn of the killed one
+    kept = arrived and "good morning" in bed.bodies()
+    return Outcome(asked and kept, f"by its id: {asked}, the first message is still in it: {kept}")
+
+
 def removed(bed: HookBed) -> Outcome:
     """Taking the hooks out leaves the settings that there were, but for what the CLI itself has written since."""
     installed = json.loads(bed.run("orc-hook", "status", bed.name))
@@ -261,8 +274,9 @@ TESTS: dict[int, tuple[str, Callable[[HookBed], Outcome]]] = {
     24: ("hooks: Esc", escape),
     25: ("hooks: the agent runs orc-publish without being asked", answers),
     26: ("hooks: acknowledgments", daemons),
-    27: ("hooks: a usage limit", limit),  # from here on the broker holds what is for it
     28: ("hooks: kill -9", killed),
+    30: ("hooks: the conversation goes on after a restart", resumed),
+    27: ("hooks: a usage limit", limit),  # from here on the broker holds what is for it
     29: ("hooks: taken out again", removed),
 }
 
