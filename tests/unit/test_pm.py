@@ -343,7 +343,11 @@ def test_where_choices_have_no_number_the_profiles_words_stand_in() -> None:
     assert "orc-agent attach web:dev" in questions.message(agent("dev"), "?", [], [])
 
 
-@given(st.text(), st.lists(st.text(), max_size=20), st.text(min_size=1, max_size=40))
+# A registered session is what tmux may have called one.
+SESSIONS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)
+
+
+@given(st.text(), st.lists(st.text(), max_size=20), SESSIONS)
 def test_a_question_can_always_be_stored_and_offers_nothing_but_answers(
     question: str, choices: list[str], session: str
 ) -> None:
