@@ -291,10 +291,9 @@ class Monitor:
             mending, self._mending = self._mending, None
         late = [one for one in self.lives.of.values() if one.key in mending and one.state in ENDED]
         self._waits = {one.process(): now for one in late} | self._waits  # who ended meanwhile is next
-        said = {one.agent: one for one in done if one.action != RESPAWNED}
+        said = {one.agent: one for one in done}
         for life in [*ended, *hung]:
-            if life.key in said:
-                self._waits[life.process()] = _until(said[life.key])
+            self._waits[life.process()] = _until(said.get(life.key))
         self._due_ns = min([self._due_ns, *self._waits.values()])
         self._back |= {one.agent for one in done if one.action == RESPAWNED}
         return done
@@ -340,9 +339,11 @@ class Monitor:
         self._stopping = True
 
 
-def _until(outcome: Outcome) -> int:
+def _until(outcome: Outcome | None) -> int:
     """When, on the boot clock, whoever was not started may be tried again; NEVER: only by hand."""
-    wait_s = 1.0 if outcome.action == FAILED else outcome.wait_s
+    if outcome is None or outcome.action in (FAILED, RESPAWNED):  # one that is back is another process
+        return clock.boot_ns() + _SECOND_NS
+    wait_s = outcome.wait_s
     if outcome.alerted and not wait_s:
         return NEVER - 1  # recovery itself told whom it concerns, so it is no news for us
     return clock.boot_ns() + int(wait_s * 1e9) + 1 if wait_s else NEVER
