@@ -355,7 +355,8 @@ def test_who_asks_how_everybody_is_gets_an_answer(system: System) -> None:
     monitor(system)
     first = system.publish("-g", "management", "--tag", "status-request", "PM requesting daemon status update")
     wait_until(lambda: answers(system, first), what="an answer to somebody outside")
-    assert answers(system, first)[0]["message"]["content"]["body"].startswith("All agents healthy - 0 active, 2 idle")
+    words = answers(system, first)[0]["message"]["content"]["body"]  # the request itself may keep the PM busy
+    assert words.startswith("All agents healthy - ") and words.endswith(" idle, monitoring stable")
     second = system.publish("--type", "status_request", "--from", "team:pm", "how are they?")
     wait_until(lambda: answers(system, second), what="an answer to the PM")
     assert answers(system, second)[0]["to"]["targets"] == ["team:pm"]
