@@ -100,7 +100,7 @@ class Stepped:
 
     def start(self) -> subprocess.Popen[bytes]:
         python = ROOT + "/.venv/bin/python"
-        argv = [python, "-I", "-S", "-X", "utf8", HERE + "/programs/stepped_broker.py", self.file]
+        argv = [python, "-I", "-S", "-X", "utf8", HERE + "/programs/stepped.py", "orc-broker", self.file]
         with open(self.system.root + "/broker.out", "ab") as out:
             child = subprocess.Popen(argv, env=self.system.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self.system.children.append(child)

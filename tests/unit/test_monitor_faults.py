@@ -22,7 +22,7 @@ from support_orc import ROOT
 from support_tmux import wait_until
 from tmux_orchestrator.ground import clock, proc
 
-STEPPED = ROOT + "/tests/programs/stepped_monitor.py"
+STEPPED = ROOT + "/tests/programs/stepped.py"
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_stopped_monitor_goes_on_where_it_was(watched: Watched) -> None:
 def test_a_clock_that_steps(tmp_path: Path, seconds: int) -> None:
     step = tmp_path / "step"
     step.write_text("0")
-    python = [ROOT + "/.venv/bin/python", "-I", "-S", "-X", "utf8", STEPPED, str(step)]
+    python = [ROOT + "/.venv/bin/python", "-I", "-S", "-X", "utf8", STEPPED, "orc-monitor", str(step)]
     with Watched("idle_after: 600", "", *python) as watched:
         other = watched.demo("other")
         other.keys("[[slow:1000]] x", "Enter")

@@ -38,6 +38,17 @@ def key(desk: Desk) -> str:
     return key
 
 
+def claude(desk: Desk) -> str:
+    """An idle agent that gets its messages by wake, whose submit key comes after a pause; its key."""
+    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
+    key = desk.agent("dev", profile="claude")
+    desk.panes.screens[key] = Screen("idle", "empty")
+    says(desk, "idle")
+    desk.start()
+    desk.run(1.5)
+    return key
+
+
 def says(desk: Desk, state: str, *took: str) -> None:
     def change(sign: signs.Sign) -> None:
         sign.at = desk.clocks.wall
@@ -477,12 +488,7 @@ def test_a_wake_that_stands_in_the_input_box_after_a_crash_is_submitted(desk: De
 
 
 def test_a_persons_draft_after_a_crash_over_a_wake_is_never_submitted(desk: Desk) -> None:
-    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
-    key = desk.agent("dev", profile="claude")
-    desk.panes.screens[key] = Screen("idle", "empty")
-    says(desk, "idle")
-    desk.start()
-    desk.run(1.5)
+    key = claude(desk)
     event = desk.publish("x", "dev")
     desk.turn()
     desk.panes.reasons[key] = "draft"
@@ -493,12 +499,7 @@ def test_a_persons_draft_after_a_crash_over_a_wake_is_never_submitted(desk: Desk
 
 
 def test_a_wake_whose_submit_key_is_refused_for_long_is_submitted_when_the_pane_is_free(desk: Desk) -> None:
-    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
-    key = desk.agent("dev", profile="claude")
-    desk.panes.screens[key] = Screen("idle", "empty")
-    says(desk, "idle")
-    desk.start()
-    desk.run(1.5)
+    key = claude(desk)
     event = desk.publish("x", "dev")
     desk.turn()
     (wake,) = desk.panes.frames(key)
@@ -520,12 +521,7 @@ def test_a_wake_whose_submit_key_is_refused_for_long_is_submitted_when_the_pane_
 
 
 def test_a_wake_that_a_person_deletes_before_its_key_could_be_pressed_is_typed_again(desk: Desk) -> None:
-    desk.panes.profiles = profiles.load({"claude": {"deliver": "wake"}})
-    key = desk.agent("dev", profile="claude")
-    desk.panes.screens[key] = Screen("idle", "empty")
-    says(desk, "idle")
-    desk.start()
-    desk.run(1.5)
+    key = claude(desk)
     event = desk.publish("x", "dev")
     desk.turn()
     desk.panes.reasons[key] = desk.panes.refuse[key] = "copy_mode"

@@ -1,4 +1,4 @@
-"""orc-monitor with a wall clock that tests step: stepped_monitor.py FILE [options]; the file holds seconds to add."""
+"""A command with a wall clock that tests step: stepped.py COMMAND FILE [options]; the file holds seconds to add."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from tmux_orchestrator.ground import clock
 
-STEP_FILE = sys.argv[1]
+STEP_FILE = sys.argv[2]
 
 
 def now_ns() -> int:
@@ -20,4 +20,4 @@ clock.now_ns = now_ns  # before anybody else takes it over
 
 from tmux_orchestrator.run import run  # noqa: E402
 
-run("orc-monitor", sys.argv[2:])
+run(sys.argv[1], sys.argv[3:])
