@@ -14,7 +14,7 @@ from tmux_orchestrator import __version__
 from tmux_orchestrator.ground import errors, handover, options, paths
 
 # These load the standard library alone, and little of it: a start costs them 2 ms above bare Python.
-HOT = frozenset({"publish", "read", "ack", "heartbeat", "ratelimit", "hook"})
+HOT = frozenset({"publish", "read", "ack", "heartbeat", "ratelimit", "hook", "task"})
 
 
 def _open_standard() -> None:

@@ -179,7 +179,42 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status'
+complete -c orc-task -n __fish_use_subcommand -xa 'cancel depth done extend fail get limit list migrate pause performance prune release resume retry send show slowest start'
+complete -c orc-task -l after -r
+complete -c orc-task -l at -r
+complete -c orc-task -l attempts -r
+complete -c orc-task -l correlation-id -r
+complete -c orc-task -l dry-run
+complete -c orc-task -l duration -r
+complete -c orc-task -l error -r
+complete -c orc-task -l exit -r
+complete -c orc-task -l file -r
+complete -c orc-task -l final
+complete -c orc-task -l from -r
+complete -c orc-task -l group -r
+complete -c orc-task -l id -r
+complete -c orc-task -l in -r
+complete -c orc-task -l jobs -r
+complete -c orc-task -l jsonl
+complete -c orc-task -l lease -r
+complete -c orc-task -s o -r
+complete -c orc-task -l older-than -r
+complete -c orc-task -l output -r
+complete -c orc-task -l pid -r
+complete -c orc-task -s p -l priority -xa 'critical high normal low'
+complete -c orc-task -l reason -r
+complete -c orc-task -s r -l recipient -r
+complete -c orc-task -l status -r
+complete -c orc-task -s n -l tail -r
+complete -c orc-task -l to -xa '(orc-agent list -o name)'
+complete -c orc-task -l token -r
+complete -c orc-task -l ttl -r
+complete -c orc-task -l type -r
+complete -c orc-task -l until -r
+complete -c orc-task -l wait
+complete -c orc-task -l help
+complete -c orc-task -l version
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status task'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

@@ -29,11 +29,19 @@ def boot_id() -> str:
         return file.read().decode("ascii").strip()
 
 
+_last: tuple[int, str] = (-1, "")  # of the second that was written last: most stamps are of the same
+
+
 def stamp(ns: int) -> str:
     """RFC 3339, UTC, microseconds. A time that no such stamp can say is the nearest that one can."""
-    t = time.gmtime(min(max(ns // 1_000_000_000, _FIRST_S), _LAST_S))
-    micro = ns // 1000 % 1_000_000
-    return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{micro:06d}Z"
+    global _last
+    second, head = _last
+    if ns // 1_000_000_000 != second:
+        second = ns // 1_000_000_000
+        t = time.gmtime(min(max(second, _FIRST_S), _LAST_S))
+        head = f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}."
+        _last = second, head
+    return f"{head}{ns // 1000 % 1_000_000:06d}Z"
 
 
 def parse_stamp(text: str) -> int:

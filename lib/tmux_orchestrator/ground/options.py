@@ -138,3 +138,12 @@ def _short(got: Options, known: dict[str, tuple[str, str]], word: str, rest: lis
             raise UsageError(f"{name} needs a value: see --help")
         _store(got, attribute, kind, letters or rest.pop())
         return
+
+
+def number(text: str | None, option: str, least: int, most: int) -> int | None:
+    """The value of an option as a number within these bounds; None as it is. Raises UsageError."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and least <= int(text) <= most):
+        raise UsageError(f"{option} {text!r} is no number from {least} to {most}: correct it")
+    return int(text)

@@ -1,0 +1,348 @@
+"""orc-task: the task queue. Workers ask for a task, do it, and say how it ended."""
+
+from __future__ import annotations
+
+from tmux_orchestrator.ground import clock, config, errors, options, output, paths
+from tmux_orchestrator.work import reading
+from tmux_orchestrator.work.message import STATUSES, Message
+from tmux_orchestrator.work.queue import MessageQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USAGE = """\
+usage: orc-task send --recipient NAME [options] [PAYLOAD]
+       orc-task get --recipient NAME [--wait[=TIME]] [--lease TIME] [--pid PID]
+       orc-task start|extend|done|fail|release ID [options]
+       orc-task cancel|retry ID...
+       orc-task list|show|depth|slowest|performance [options]
+       orc-task pause|resume|limit NAME [options]
+       orc-task prune|migrate [options]
+
+send queues a task and prints its id. PAYLOAD is a JSON object, or text, which becomes {"text": ...}; `-`, or a pipe,
+is standard input. get claims the first task of NAME, by priority and age, and prints it with the token that its
+worker needs to end it; exit 1 when there is none. start claims the task of that id. done ends it; fail lets it be
+tried again after a rest while it has attempts left. A claim whose lease ended is lost: done is refused with 65.
+pause and limit hold back a recipient's tasks, or with --group a group's.
+
+  -r, --recipient NAME    whose task it is
+  -p, --priority LEVEL    1 (highest) to 10, or critical (1), high (3), normal (5, the default), low (8)
+  --type TYPE             send, list: what kind of task (default task_delegate)
+  --from NAME             send, list: who hands it over
+  --id ID                 send: its id; one that is known is not queued again
+  --after ID...           send: only when these are completed
+  --at TIME               send: not before this time
+  --in DURATION           send: not before so much time has passed
+  --ttl DURATION          send: cancelled when nobody began it within this time
+  --group NAME            send, list, pause, resume, limit: a group of tasks
+  --attempts N            send: until a task that fails is dead (default: as configured)
+  --correlation-id ID     send, list: what belongs together
+  --jsonl                 send: each line of standard input is a task, an object with these names
+  --file FILE             send: the payload, or with --jsonl the tasks, are in a file
+  --wait[=TIME]           get: wait for a task, at most so long; exit 124
+  --lease TIME            get, start, extend: how long the claim holds (default: as configured)
+  --pid PID               get, start: the claim ends with this process
+  --token TOKEN           extend, done, fail, release: what get printed
+  --duration MS           done: how long it took (default: since it was claimed)
+  --exit N                done, fail: the exit code of what did it
+  --output TEXT           done, fail: the end of what it printed
+  --error TEXT            fail, cancel: why
+  --final                 fail: not to be tried again
+  --status STATUS...      list: queued, running, completed, failed, cancelled or dead
+  -n, --tail N            list, slowest: so many (slowest: 10)
+  --until TIME            pause, limit: as long as that
+  --jobs N                limit: so many at a time
+  --reason TEXT           pause, limit: why
+  --older-than DAYS       prune: what ended so long ago (default: as configured)
+  --to VERSION            migrate: of the database (default: the newest)
+  --dry-run               prune, migrate: only say what would be done
+  -o FORMAT               jsonl, json, table or FIELD,FIELD...
+
+examples:
+  orc-task send -r code_developer --type spec_created '{"spec_id": "SPEC-071"}'
+  task=$(orc-task get -r code_developer --wait) && jq -r .payload.spec_id <<<"$task"
+"""
+
+_COLUMNS = ("task_id", "status", "priority", "sender", "recipient", "type", "attempt", "duration_ms", "payload")
+_VIEWS = {
+    "depth": ("queue_depth", ("agent", "queued_tasks", "high_priority", "normal_priority", "low_priority")),
+    "slowest": (
+        "bottlenecks",
+        ("task_id", "agent", "type", "duration_ms", "created_at", "started_at", "completed_at"),
+    ),
+    "performance": (
+        "agent_performance",
+        (
+            "agent",
+            "total_tasks",
+            "completed_tasks",
+            "failed_tasks",
+            "avg_duration_ms",
+            "max_duration_ms",
+            "min_duration_ms",
+        ),
+    ),
+}
+_CLAIM = ("lease", "pid", "o")
+_ENDS = ("token", "exit", "output")
+_HOLDS = ("group", "until", "reason")
+# What each action takes, beside its words.
+_TAKES = {
+    "send": (
+        *("recipient", "priority", "type", "from", "id", "after", "at", "in", "ttl", "group", "attempts"),
+        *("correlation_id", "jsonl", "file"),
+    ),
+    "get": ("recipient", "wait", *_CLAIM),
+    "start": _CLAIM,
+    "extend": ("token", "lease"),
+    "done": ("duration", *_ENDS),
+    "fail": ("error", "final", *_ENDS),
+    "release": ("token",),
+    "cancel": ("error",),
+    "retry": (),
+    "list": ("recipient", "type", "from", "group", "correlation_id", "status", "tail", "o"),
+    "show": ("o",),
+    "depth": ("o",),
+    "slowest": ("tail", "o"),
+    "performance": ("o",),
+    "pause": _HOLDS,
+    "limit": ("jobs", *_HOLDS),
+    "resume": ("group",),
+    "prune": ("older_than", "dry_run"),
+    "migrate": ("to", "dry_run"),
+}
+
+
+def main(argv: list[str]) -> int:
+    given = options.parse(USAGE, argv)
+    action = given.args.pop(0) if given.args else ""
+    if action not in _TAKES:
+        wrong = f"{action!r} is no action{options.near(action, list(_TAKES))}" if action else "what to do is missing"
+        raise errors.UsageError(f"{wrong}: see orc-task --help")
+    for option, (attribute, _) in options.declared(USAGE).items():
+        if attribute not in _TAKES[action] and getattr(given, attribute) not in (None, False, []):
+            raise errors.UsageError(f"{action} takes no {option}: see orc-task --help")
+    home = paths.find_home()
+    settings = config.load(home)
+    clock.use_zone(settings.get("events.timezone"))
+    if action == "migrate":
+        from tmux_orchestrator.work import upkeep
+
+        return upkeep.migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
+    return _ACTIONS[action](MessageQueue(None, home, settings), given)
+
+
+# send
+
+
+def _send(queue: MessageQueue, given: options.Options) -> int:
+    from tmux_orchestrator.work import sending
+
+    return sending.send(queue, given)
+
+
+# claim and end
+
+
+def _get(queue: MessageQueue, given: options.Options) -> int:
+    recipient = given.recipient or (given.args[0] if len(given.args) == 1 else None)
+    if recipient is None:
+        raise errors.UsageError("say whose task: orc-task get --recipient NAME")
+    lease, worker = _seconds(given.lease), _worker(given.pid)
+    got = queue.get(recipient, lease=lease, worker=worker)
+    if got is None and given.wait is not None:
+        from tmux_orchestrator.work import waiting
+
+        got = waiting.get(queue, recipient, _seconds(given.wait or None), lease, worker)
+        if got is None:
+            return errors.TIMEOUT
+    return _given(queue, got, given)
+
+
+def _start(queue: MessageQueue, given: options.Options) -> int:
+    task_id = _one(given)
+    got = queue.take(task_id, _seconds(given.lease), _worker(given.pid))
+    if got is None and reading.task(queue.database, task_id) is None:
+        raise errors.DataError(f"there is no task {task_id!r}: see orc-task list")
+    return _given(queue, got, given)
+
+
+def _given(queue: MessageQueue, got: Message | None, given: options.Options) -> int:
+    if got is None:
+        return errors.NO
+    record = reading.task(queue.database, got.task_id)
+    output.show([record] if record else [], given.o or "jsonl", _COLUMNS, reading.FIELDS)
+    return errors.OK
+
+
+def _extend(queue: MessageQueue, given: options.Options) -> int:
+    print(queue.extend(_one(given), _seconds(given.lease), _token(given)))
+    return errors.OK
+
+
+def _done(queue: MessageQueue, given: options.Options) -> int:
+    duration = options.number(given.duration, "--duration", 0, 10**12)
+    queue.mark_completed(
+        _one(given), duration, _token(given), options.number(given.exit, "--exit", 0, 255), given.output
+    )
+    return errors.OK
+
+
+def _fail(queue: MessageQueue, given: options.Options) -> int:
+    code = options.number(given.exit, "--exit", 0, 255)
+    print(queue.mark_failed(_one(given), given.error or "", _token(given), not given.final, code, given.output))
+    return errors.OK
+
+
+def _release(queue: MessageQueue, given: options.Options) -> int:
+    queue.release(_one(given), _token(given))
+    return errors.OK
+
+
+def _cancel(queue: MessageQueue, given: options.Options) -> int:
+    return _each(given, lambda task_id: queue.cancel(task_id, given.error or "cancelled by hand"))
+
+
+def _retry(queue: MessageQueue, given: options.Options) -> int:
+    return _each(given, queue.retry)
+
+
+def _each(given: options.Options, act: Callable[[str], bool]) -> int:
+    if not given.args:
+        raise errors.UsageError("which task is missing: give its id")
+    done = [act(task_id) for task_id in given.args]
+    return errors.OK if all(done) else errors.NO
+
+
+# look
+
+
+def _list(queue: MessageQueue, given: options.Options) -> int:
+    for status in given.status:
+        if status not in STATUSES:
+            raise errors.UsageError(f"--status {status} is none of {', '.join(STATUSES)}: correct it")
+    queue.sweep()
+    found = reading.tasks(
+        queue.database,
+        given.recipient,
+        getattr(given, "from"),
+        given.type,
+        given.status,
+        given.correlation_id,
+        given.group,
+        options.number(given.tail, "--tail", 0, 10**9),
+    )
+    output.show(found, given.o, _COLUMNS, reading.FIELDS)
+    return errors.OK
+
+
+def _show(queue: MessageQueue, given: options.Options) -> int:
+    queue.sweep()
+    record = reading.task(queue.database, _one(given))
+    if record is None:
+        raise errors.DataError(f"there is no task {given.args[0]!r}: see orc-task list")
+    output.show([record], given.o or "jsonl", _COLUMNS, reading.FIELDS)
+    return errors.OK
+
+
+def _view(action: str) -> Callable[[MessageQueue, options.Options], int]:
+    view, columns = _VIEWS[action]
+
+    def show(queue: MessageQueue, given: options.Options) -> int:
+        queue.sweep()
+        most = options.number(given.tail, "--tail", 0, 10**9) if action == "slowest" else None
+        records = reading.records(queue.database, f"SELECT * FROM {view} LIMIT ?", 10 if most is None else most)
+        if action != "slowest":
+            records = reading.records(queue.database, f"SELECT * FROM {view} LIMIT ?", -1)
+        output.show(records, given.o, columns, columns)
+        return errors.OK
+
+    return show
+
+
+# hold back, keep
+
+
+def _pause(queue: MessageQueue, given: options.Options) -> int:
+    return _hold(queue, given, 0)
+
+
+def _limit(queue: MessageQueue, given: options.Options) -> int:
+    jobs = options.number(given.jobs, "--jobs", 0, 1_000_000)
+    if jobs is None:
+        raise errors.UsageError("how many at a time is missing: --jobs N")
+    return _hold(queue, given, jobs)
+
+
+def _resume(queue: MessageQueue, given: options.Options) -> int:
+    return _hold(queue, given, None)
+
+
+def _hold(queue: MessageQueue, given: options.Options, jobs: int | None) -> int:
+    from tmux_orchestrator.ground import times
+
+    which = given.group or _one(given, "whose tasks")
+    if given.group and given.args:
+        raise errors.UsageError("say a recipient or a group: not both")
+    until = times.parse_time(given.until, clock.now_ns()) if jobs is not None and given.until else None
+    reason = given.reason or "" if jobs is not None else ""
+    queue.limit("group" if given.group else "recipient", which, jobs, until, reason)
+    return errors.OK
+
+
+def _prune(queue: MessageQueue, given: options.Options) -> int:
+    from tmux_orchestrator.work import upkeep
+
+    days = options.number(given.older_than, "--older-than", 0, 36_500)
+    return upkeep.prune(queue, queue.rules.days if days is None else days, given.dry_run)
+
+
+# words
+
+
+def _one(given: options.Options, what: str = "which task") -> str:
+    if len(given.args) != 1:
+        raise errors.UsageError(f"{what} is missing, or said twice: give one")
+    return given.args[0]
+
+
+def _token(given: options.Options) -> str:
+    if not given.token:
+        raise errors.UsageError("the token is missing: --token, as orc-task get printed it")
+    return str(given.token)
+
+
+def _worker(pid: str | None) -> str:
+    from tmux_orchestrator.work import leases
+
+    number = options.number(pid, "--pid", 1, 1 << 22)
+    return "" if number is None else leases.worker(number)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from tmux_orchestrator.ground import times
+
+    return times.parse_duration(text)
+
+
+_ACTIONS: dict[str, Callable[[MessageQueue, options.Options], int]] = {
+    "send": _send,
+    "get": _get,
+    "start": _start,
+    "extend": _extend,
+    "done": _done,
+    "fail": _fail,
+    "release": _release,
+    "cancel": _cancel,
+    "retry": _retry,
+    "list": _list,
+    "show": _show,
+    **{action: _view(action) for action in _VIEWS},
+    "pause": _pause,
+    "limit": _limit,
+    "resume": _resume,
+    "prune": _prune,
+}

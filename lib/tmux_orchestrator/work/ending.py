@@ -1,0 +1,192 @@
+"""How a task ends, goes back into the queue, or is forgotten.
+
+Each of these is one transaction. A claim that is lost (another token, an ended lease, a task that was cancelled) is
+refused with the reason, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from tmux_orchestrator.ground import clock
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, TryLater
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from tmux_orchestrator.work.database import Database
+    from tmux_orchestrator.work.queue import Rules
+
+_MINE = "task_id = ? AND token = ? AND live = 2 AND wake_boot > ?"
+_TEXT = 4096  # characters that are kept of an error, and of the end of an output
+_DAY = 86_400_000_000_000
+_COMPLETE = f"""
+UPDATE tasks SET status = 'completed', live = NULL, wake_boot = NULL, completed_at = ?, exit_code = ?, output = ?,
+                 duration_ms = coalesce(?, (? - started_boot) / 1000000)
+WHERE {_MINE}"""
+_END = """
+UPDATE tasks SET status = ?, live = NULL, wake_boot = NULL, due_ns = NULL, completed_at = ?, error_message = ?,
+                 exit_code = ?, output = ?,
+                 duration_ms = CASE WHEN live = 2 THEN (? - started_boot) / 1000000 END
+WHERE task_id = ?"""
+_REST = """
+UPDATE tasks SET status = 'queued', live = 3, wake_boot = ?, token = NULL, worker = NULL, started_at = NULL,
+                 error_message = ?, exit_code = ?, output = ?
+WHERE task_id = ?"""
+_BACK = """
+UPDATE tasks SET status = 'queued', live = 1, wake_boot = NULL, token = NULL, worker = NULL, started_at = NULL,
+                 attempt = attempt - ?, error_message = ?
+WHERE task_id = ?"""
+
+
+def complete(
+    database: Database, task_id: str, token: str, duration_ms: int | None, exit_code: int | None, output: str | None
+) -> None:
+    """Raises DataError for a claim that is lost; twice with the same token is once."""
+    ticks = clock.boot_ns()
+    stamp = clock.stamp(clock.now_ns())
+    kept = output and output[-_TEXT:]
+    if not database.change(_COMPLETE, stamp, exit_code, kept, duration_ms, ticks, task_id, token, ticks):
+        if database.row("SELECT 1 FROM tasks WHERE task_id = ? AND token = ? AND status = 'completed'", task_id, token):
+            return
+        refuse(database, task_id, token, "completed")
+
+
+def fail(
+    database: Database,
+    rules: Rules,
+    task_id: str,
+    token: str,
+    error: str,
+    retry: bool,
+    exit_code: int | None,
+    output: str | None,
+) -> str:
+    ticks = clock.boot_ns()
+    with database:
+        found = database.row(f"SELECT attempt, max_attempts FROM tasks WHERE {_MINE}", task_id, token, ticks)
+        if found is None:
+            refuse(database, task_id, token, "failed")
+        attempt, most = found
+        if retry and attempt < most:
+            rest = min(rules.longest_rest, rules.first_rest * 2 ** (attempt - 1))
+            values = (ticks + int(rest * 1e9), error[:_TEXT], exit_code, output and output[-_TEXT:], task_id)
+            database.change(_REST, *values)
+            return "queued"
+        status = "dead" if retry else "failed"
+        _end(database, task_id, status, error, exit_code, output)
+    return status
+
+
+def take_back(database: Database, task_id: str, why: str) -> None:
+    """Of a worker that is gone: into the queue again, or dead when that was its last attempt."""
+    with database:
+        found = database.row("SELECT attempt, max_attempts FROM tasks WHERE task_id = ? AND live = 2", task_id)
+        if found is None:
+            return
+        if found[0] < found[1]:
+            database.change(_BACK, 0, why, task_id)
+        else:
+            _end(database, task_id, "dead", why)
+
+
+def release(database: Database, task_id: str, token: str) -> None:
+    with database:
+        ticks = clock.boot_ns()
+        if database.row(f"SELECT 1 FROM tasks WHERE {_MINE}", task_id, token, ticks) is None:
+            refuse(database, task_id, token, "given back")
+        database.change(_BACK, 1, "given back", task_id)
+
+
+def cancel(database: Database, task_id: str, reason: str) -> bool:
+    with database:
+        found = database.row("SELECT status FROM tasks WHERE task_id = ?", task_id)
+        if found is None:
+            raise DataError(f"there is no task {task_id!r}: see orc-task list")
+        if found[0] not in ("queued", "running"):
+            return False
+        _end(database, task_id, "cancelled", reason)
+    return True
+
+
+def again(database: Database, task_id: str) -> bool:
+    with database:
+        found = database.row("SELECT status FROM tasks WHERE task_id = ?", task_id)
+        if found is None:
+            raise DataError(f"there is no task {task_id!r}: see orc-task list")
+        if found[0] not in ("failed", "dead", "cancelled"):
+            return False
+        database.change(
+            "UPDATE tasks SET status = 'queued', live = 1, token = NULL, worker = NULL, started_at = NULL, "
+            "completed_at = NULL, duration_ms = NULL, error_message = NULL, exit_code = NULL, output = NULL, "
+            "max_attempts = max(max_attempts, attempt + 1) WHERE task_id = ?",
+            task_id,
+        )
+    return True
+
+
+def _end(
+    database: Database, task_id: str, status: str, error: str, exit_code: int | None = None, output: str | None = None
+) -> None:
+    """End the task, and cancel all that could only come after it. Within a transaction."""
+    stamp, ticks = clock.stamp(clock.now_ns()), clock.boot_ns()
+    database.change(_END, status, stamp, error[:_TEXT], exit_code, output and output[-_TEXT:], ticks, task_id)
+    ended = [task_id]
+    while ended:
+        first = ended.pop()
+        for (later,) in database.rows("SELECT task_id FROM deps WHERE after_id = ?", first):
+            if database.row("SELECT 1 FROM tasks WHERE task_id = ? AND status = 'queued'", later):
+                why = f"it had to come after {first}, which did not complete"
+                database.change(_END, "cancelled", stamp, why, None, None, ticks, later)
+                ended.append(later)
+
+
+def refuse(database: Database, task_id: str, token: str, what: str) -> NoReturn:
+    """Say why the task cannot be ended (or begun) with this token. Raises DataError."""
+    found = database.row("SELECT status, token, wake_boot FROM tasks WHERE task_id = ?", task_id)
+    if found is None:
+        raise DataError(f"there is no task {task_id!r}: see orc-task list")
+    status, holder, wake = found
+    if status == "running" and holder == token and wake <= clock.boot_ns():
+        why = "its lease ended"
+    elif status == "running":
+        why = "another worker has it" if token else "the token of its claim is missing"
+    else:
+        why = f"it is {status}"
+    raise DataError(f"task {task_id} cannot be {what}: {why}: leave what was done for it, and ask for the next")
+
+
+_OLD = """
+FROM tasks WHERE live IS NULL AND status IN ('completed', 'failed', 'cancelled', 'dead') AND completed_at < ?
+AND task_id NOT IN (SELECT task_id FROM outbox)"""
+
+
+def old(database: Database, days: int) -> int:
+    """How many tasks ended more than so many days ago."""
+    return int(database.rows(f"SELECT count(*) {_OLD}", _days_ago(days))[0][0])
+
+
+def prune(database: Database, days: int) -> int:
+    """Remove what ended, and what was measured, more than so many days ago; how many tasks."""
+    before = _days_ago(days)
+    with database:
+        gone = database.change(f"DELETE {_OLD}", before)
+        database.change("DELETE FROM deps WHERE task_id NOT IN (SELECT task_id FROM tasks WHERE status = 'queued')")
+        database.change("DELETE FROM agent_metrics WHERE timestamp < ?", before)
+    return gone
+
+
+def _days_ago(days: int) -> str:
+    if type(days) is not int or not 0 <= days <= 36_500:
+        raise DataError("the days are no number from 0 to 36500: correct it")
+    return clock.stamp(clock.now_ns() - days * _DAY)
+
+
+def shrink(database: Database) -> None:
+    """Give the space of removed tasks back where that is worth while; somebody who is at work hinders it."""
+    pages, free = database.rows("PRAGMA page_count"), database.rows("PRAGMA freelist_count")
+    try:
+        if free[0][0] * 2 > pages[0][0]:
+            database.change("VACUUM")
+        database.rows("PRAGMA wal_checkpoint(PASSIVE)")
+    except (TryLater, NotPermitted):
+        pass

@@ -1,0 +1,41 @@
+"""Keeping the task database: what is old goes, and another version of the file comes, or comes back."""
+
+from __future__ import annotations
+
+from tmux_orchestrator.ground import clock, errors
+from tmux_orchestrator.work import ending
+from tmux_orchestrator.work.database import VERSION, Database
+from tmux_orchestrator.work.queue import MessageQueue, path_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tmux_orchestrator.ground.config import Config
+    from tmux_orchestrator.ground.paths import Home
+
+
+def prune(queue: MessageQueue, days: int, dry_run: bool) -> int:
+    """Print how many tasks were removed, or would be."""
+    if dry_run:
+        print(ending.old(queue.database, days))
+        return errors.OK
+    print(queue.cleanup_old_tasks(days))
+    ending.shrink(queue.database)
+    return errors.OK
+
+
+def migrate(home: Home, settings: Config, wanted: int | None, dry_run: bool) -> int:
+    """Bring the database to this version, forth or back, and print from which to which. Raises UsageError."""
+    target = VERSION if wanted is None else wanted
+    if not 1 <= target <= VERSION:
+        raise errors.UsageError(f"--to {target} is no version from 1 to {VERSION}: correct it")
+    path = path_of(home, settings.get("team.message_queue.db_path"))
+    database = Database(path, settings.get("team.message_queue.synchronous_mode") == "FULL", None)
+    found = database.version()
+    running = database.row("SELECT count(*) FROM tasks WHERE status = 'running'") if found else None
+    if target < found and running and running[0]:
+        raise errors.TryLater(f"{running[0]} tasks run: stop their workers, then migrate")
+    if not dry_run:
+        database.migrate(target)
+    print(f"{clock.stamp(clock.now_ns())} {path}: version {found} -> {target}" + " (not done)" * dry_run)
+    database.close()
+    return errors.OK
