@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmux_orchestrator.watch import policy
-from tmux_orchestrator.watch.policy import BACKOFF, BREAKER, COOLDOWN, Past, Rules, Verdict
+from tmux_orchestrator.agents import policy
+from tmux_orchestrator.agents.policy import BACKOFF, BREAKER, COOLDOWN, Past, Rules, Verdict
 
 S = 1_000_000_000
 RULES = Rules(grace=180 * S, cooldown=300 * S, first=30 * S, longest=600 * S, attempts=5, within=900 * S)

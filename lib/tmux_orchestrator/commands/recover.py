@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tmux_orchestrator.agents import policy
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.ground import clock, config, errors, options, output, paths
-from tmux_orchestrator.watch import policy, recovery
+from tmux_orchestrator.watch import recovery
 
 USAGE = """\
 usage: orc-recover TARGET...

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tmux_orchestrator.agents import inbox, managers, registry, runner
+from tmux_orchestrator.agents import inbox, managers, policy, registry, runner
 from tmux_orchestrator.agents.control import Control
+from tmux_orchestrator.agents.policy import Past
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
@@ -24,9 +25,8 @@ from tmux_orchestrator.ground import clock, fastjson, files, options
 from tmux_orchestrator.ground.errors import OrcError, TryLater, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import briefing, incidents, policy, reports, succession
+from tmux_orchestrator.watch import briefing, incidents, reports, succession
 from tmux_orchestrator.watch.incidents import LostServer
-from tmux_orchestrator.watch.policy import Past
 from tmux_orchestrator.watch.reports import FAILED as FAILED
 from tmux_orchestrator.watch.reports import FIELDS as FIELDS
 from tmux_orchestrator.watch.reports import REFUSED as REFUSED
