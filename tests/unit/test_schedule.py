@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from support_broker import SECOND, Desk
 from tmux_orchestrator.eventlog import event
-from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground import clock, files, timetable
 from tmux_orchestrator.ground.errors import DataError, SystemFailure, UsageError
 from tmux_orchestrator.insight import ahead
-from tmux_orchestrator.watch import schedule, timetable
+from tmux_orchestrator.watch import schedule
 from tmux_orchestrator.watch.schedule import Schedule, Schedules
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -8,9 +8,9 @@ from typing import Any
 from tmux_orchestrator.agents import address, drafting, registry, sender
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log
-from tmux_orchestrator.ground import clock, config, errors, options, output, paths, pidfile, times
+from tmux_orchestrator.ground import clock, config, errors, options, output, paths, pidfile, times, timetable
 from tmux_orchestrator.insight import ahead
-from tmux_orchestrator.watch import schedule, timetable
+from tmux_orchestrator.watch import schedule
 
 USAGE = """\
 usage: orc-schedule add --cron EXPR|--every DURATION|--at TIME|--in DURATION [options] -t TARGET MESSAGE...

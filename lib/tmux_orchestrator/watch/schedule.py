@@ -22,13 +22,12 @@ from typing import Any
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.eventlog import event, reader
 from tmux_orchestrator.eventlog.daylog import Log
-from tmux_orchestrator.ground import clock, fastjson, files
+from tmux_orchestrator.ground import clock, fastjson, files, timetable
 from tmux_orchestrator.ground.clock import parse_stamp, stamp
 from tmux_orchestrator.ground.errors import DataError, OrcError, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.ground.times import SECOND
-from tmux_orchestrator.watch import timetable
 
 Event = dict[str, Any]
 
