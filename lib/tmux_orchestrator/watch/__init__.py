@@ -1,7 +1,7 @@
 """Who lives, who works, who waits, and what is done about it. Begin with `monitor`, which calls the others:
 
 - looking: `strategies`, `rollout`, `looking`; `deaths`, which the kernel tells of; `lives`, what is known over time
-- telling: `matters` (what stands), `notices` (what is told, once), `health`, `voice`, `questions`, `escalation`
+- telling: `matters` (what stands), `notices` (what is told, once), `health`, `questions`, `escalation`
 - heartbeats: `pulse` sends, `datagram` is their form, `heartbeat` listens, `judge` says which count, `silence` and
   `hearing` what follows when none come
 - coming back: `recovery` by the rules of `agents.policy`; `succession`, `incidents`, `briefing`, `reports`

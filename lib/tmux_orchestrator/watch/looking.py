@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
+from tmux_orchestrator.eventlog.voice import say
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import matters, rollout
 from tmux_orchestrator.watch.matters import Matter
 from tmux_orchestrator.watch.strategies import Look, Looker
-from tmux_orchestrator.watch.voice import say
 
 
 class Looking:
@@ -36,7 +36,7 @@ class Looking:
             looks.append(self._looker.look(settings.get("features.strategy"), control, poll, new))
             said = self._rollout.went(looks[-1].problem, settings)
             if said:
-                say(f"INFO {said}")
+                say("monitor", f"INFO {said}")
         now = {agent.key for agent in agents}
         stands = [] if everybody else [one for one in self._found if one.subject not in now]
         self._found = stands + [finding for look in looks for finding in look.findings]

@@ -20,10 +20,11 @@ from tmux_orchestrator.agents.control import Control
 from tmux_orchestrator.agents.registry import Agent
 from tmux_orchestrator.agents.signs import Sign
 from tmux_orchestrator.agents.state import Seen
+from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.watch import health, incidents, matters, questions, recovery, voice
+from tmux_orchestrator.watch import health, incidents, matters, questions, recovery
 from tmux_orchestrator.watch.checkins import Reminder
 from tmux_orchestrator.watch.deaths import NEVER, Deaths
 from tmux_orchestrator.watch.gleaned import Gleaned
@@ -35,7 +36,6 @@ from tmux_orchestrator.watch.notices import Notices
 from tmux_orchestrator.watch.recovery import FAILED, RESPAWNED, Outcome, Recovery
 from tmux_orchestrator.watch.schedule import Schedules
 from tmux_orchestrator.watch.tail import Tail
-from tmux_orchestrator.watch.voice import Voice
 
 _SECOND_NS = 1_000_000_000
 
@@ -57,7 +57,7 @@ class Monitor:
         self.poll = Control(home, self.live.config)
         self.lives, self.looking = Lives(), Looking(home)
         self.lives.load(home)
-        self.notices, self.voice = Notices(home), Voice(home)
+        self.notices, self.voice = Notices(home), Voice(home, "monitor")
         self.health = health.Health(home)
         self._watch = watch.Watch([home.registry, home.run + "/signs"])
         self.deaths = Deaths()
@@ -168,7 +168,7 @@ class Monitor:
         self.notices.rename(self.lives.keep_only(self.agents))
         self.deaths.attend(self.agents)
         if self.hearing is not None and (news := self.hearing.turn(self.agents, self.lives.of, self.live.config)):
-            voice.say(f"WARNING {news}")
+            self.voice.say(f"WARNING {news}")
 
     def _everybody(self) -> list[Agent]:
         """With those whose panes `agents.adopt` names, as they are now."""

@@ -1,4 +1,4 @@
-"""What the monitor says: events into the log, and troubles of its own into its output, each once while it lasts.
+"""What a daemon says: events into the log, and troubles of its own into its output, each once while it lasts.
 
 What a full disk does not take waits for one that does, up to a bound; a crash loses what waits. What the log would
 never take, as it follows from what somebody else wrote, is complained of and let go: it keeps nothing else back.
@@ -20,10 +20,11 @@ _UNTOLD, _COMPLAINTS = 1000, 100
 
 
 class Voice:
-    """One for the life of the monitor."""
+    """One for the life of the daemon, which is called `name`."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, name: str) -> None:
         self._home = home
+        self._name = name
         self._untold: list[dict[str, Any]] = []
         self._complaints: dict[str, None] = {}
 
@@ -46,14 +47,18 @@ class Voice:
         """Of something that went wrong; not again until all goes `well`."""
         if str(trouble) not in self._complaints:
             self._complaints = dict.fromkeys([*list(self._complaints)[-_COMPLAINTS:], str(trouble)])
-            say(f"ERROR {trouble}")
+            self.say(f"ERROR {trouble}")
 
     def well(self) -> None:
         self._complaints.clear()
 
+    def say(self, text: str) -> None:
+        """A line of the daemon's output; `text` begins with its level."""
+        say(self._name, text)
 
-def say(text: str) -> None:
-    """A line of the monitor's output; `text` begins with its level."""
+
+def say(daemon: str, text: str) -> None:
+    """A line of the output of a daemon; `text` begins with its level."""
     level, _, rest = text.partition(" ")
     with contextlib.suppress(OSError):  # the disk may be full
-        print(f"{clock.stamp(clock.now_ns())} {level} monitor: {rest}", file=sys.stderr, flush=True)
+        print(f"{clock.stamp(clock.now_ns())} {level} {daemon}: {rest}", file=sys.stderr, flush=True)
