@@ -37,6 +37,8 @@ HOMES = {
     "redis": ("cluster.",),
     "inotify_simple": ("ground.watch",),
     "libtmux": ("agents.windows",),
+    "cronsim": ("ground.timetable",),
+    "psutil": ("work.measures",),
 }
 # Standard library that a hot command may load on its way, besides what a bare interpreter has: C code, or tiny.
 CHEAP = {"__future__", "_json", "_signal", "errno", "fcntl", "mmap", "pwd", "time"}

@@ -73,12 +73,12 @@ def _word(value: Any) -> str:
 
 
 def _check(names: list[str], given: options.Options) -> int:
-    from tmux_orchestrator.ground import config_compile, config_schema
+    from tmux_orchestrator.ground import config_compile, config_file, config_schema
 
     if len(names) > 1:
         raise errors.UsageError("check takes one file: call it for each")
     file = names[0] if names else paths.find_home().config_file
-    data, _ = config_compile.read(file)
+    data, _ = config_file.read(file)
     if data is None and names:
         raise errors.ConfigError(f"{file} is not there: name a file that is")
     shown = file if names else os.path.basename(file)

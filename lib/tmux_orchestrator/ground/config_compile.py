@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from tmux_orchestrator.ground import config_kinds, config_schema, fastjson, files
+from tmux_orchestrator.ground import config_file, config_kinds, config_schema, config_team, fastjson, files
+from tmux_orchestrator.ground.config_file import LARGEST
 from tmux_orchestrator.ground.config_kinds import LISTS, Key
 from tmux_orchestrator.ground.config_schema import SECTIONS
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
@@ -26,7 +26,6 @@ from tmux_orchestrator.ground.errors import ConfigError, OrcError
 if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
-LARGEST = 256 * 1024
 DEEPEST = 16
 MOST = 50  # mistakes that are looked for
 _SETTLED_NS = 50_000_000  # file times move in clock ticks of up to 10 ms
@@ -148,10 +147,11 @@ class _Walk:
             if isinstance(known, Key):
                 values[name] = self.value(known, value, full)
             elif isinstance(known, dict):
-                values[name] = self.mapping(value, known, full, rest)
+                values[name] = self.mapping(value, known, full, "" if full in config_team.STRICT else rest)
+            elif full in config_team.ENTRIES:
+                values[name] = self.entries(value, config_team.ENTRIES[full], full)
             elif rest == "targets":
-                if not config_kinds.GROUP_NAME.fullmatch(name):
-                    self.wrong(key_node, f"{full!r} is no name for a group: a-z, 0-9, _ and -, at most 32")
+                self.named(key_node, full, "a group")
                 values[name] = self.value(Key(name, "targets", [], ""), value, full)
             elif rest == "table":
                 values[name] = {n: self.tree(v, f"{full}.{n}") for n, _, v in self.pairs(value, full)}
@@ -161,12 +161,26 @@ class _Walk:
                 self.unknown(key_node, path, name, list(declared))
         return values
 
+    def entries(self, node: Node, declared: dict[str, Any], path: str) -> dict[str, Any]:
+        """Parts of one shape, by name; what else such a part holds is its own."""
+        found: dict[str, Any] = {}
+        for name, key_node, value in self.pairs(node, path):
+            self.named(key_node, f"{path}.{name}", "an agent")
+            found[name] = self.mapping(value, declared, f"{path}.{name}", "tree")
+        return found
+
+    def named(self, node: Node, path: str, what: str) -> None:
+        if not config_kinds.NAME.fullmatch(path.rpartition(".")[2]):
+            self.wrong(node, f"{path!r} is no name for {what}: a-z, 0-9, _ and -, at most 32")
+
     def unknown(self, node: Node, path: str, name: str, siblings: list[str]) -> None:
         full = _join(path, name)
         self.wrong(node, f"unknown key {full!r}{config_schema.nearest(full, siblings)}: see docs/configuration.md")
 
     def value(self, key: Key, node: Node, path: str) -> Any:
         """A converted value, or None beside a mistake."""
+        if key.kind == "command" and isinstance(node, SequenceNode):
+            key = Key(key.name, "words", [], "")
         if key.kind not in LISTS:
             return self.scalar(key, node, path)
         if isinstance(node, SequenceNode):
@@ -295,27 +309,6 @@ def _checked(data: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def read(path: str) -> tuple[bytes | None, os.stat_result | None]:
-    """A YAML file and its status when it was read, None twice where there is none. Raises ConfigError."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None, None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}: see who may") from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ConfigError(f"{path} is no file: put a YAML file there")
-        for _ in range(10):
-            before = os.fstat(fd)
-            data = os.pread(fd, LARGEST + 1, 0)
-            if os.fstat(fd).st_mtime_ns == before.st_mtime_ns:
-                break
-        return data, before
-    finally:
-        os.close(fd)
-
-
 def compile_home(
     home: Home, copy: str, stamp_of: Callable[[str, os.stat_result | None], list[object]]
 ) -> dict[str, Any]:
@@ -323,7 +316,7 @@ def compile_home(
 
     `stamp_of` says what the copy stands for: the file as it was when it was read.
     """
-    data, found = read(home.config_file)
+    data, found = config_file.read(home.config_file)
     values = _checked(data or b"", os.path.basename(home.config_file))
     text = fastjson.dumps(values)
     compiled = {

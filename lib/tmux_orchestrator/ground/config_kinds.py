@@ -28,8 +28,21 @@ class Key:
     choices: tuple[str, ...] = ()
 
 
-LISTS = frozenset({"texts", "targets", "durations", "choices", "texts_or_one"})
-GROUP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+def seconds(name: str, default: float | str, about: str, low: float = 0.1, high: float = 7 * 86_400) -> Key:
+    return Key(name, "duration", default, about, low, high)
+
+
+def count(name: str, default: int, about: str, low: int, high: int) -> Key:
+    return Key(name, "int", default, about, low, high)
+
+
+def switch(name: str, default: bool, about: str) -> Key:
+    return Key(name, "bool", default, about)
+
+
+DAY = 86_400
+LISTS = frozenset({"texts", "words", "targets", "durations", "choices", "texts_or_one"})
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TARGET = re.compile(r"@?[a-z][a-z0-9_-]{0,31}|%\d{1,9}|[^:@%]{1,128}:[^:]{1,128}")
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})", re.ASCII)
 _NUMBER = re.compile(r"(0|[1-9]\d{0,14})(\.\d{1,9})?", re.ASCII)
@@ -52,6 +65,8 @@ _NEEDS = {
     "choices": "one or a list of {choices}",
     "texts_or_one": "a text, or a list of texts, that are not empty",
     "texts": "a list of texts that are not empty",
+    "words": "a program and its arguments: one text, in words as a shell takes them, or a list",
+    "command": "a program and its arguments: one text, in words as a shell takes them, or a list",
     "text": "text on one line",
     "word": "text on one line that is not empty",
     "zone": "a time zone that this system knows, like Europe/Berlin, or empty",
@@ -107,6 +122,21 @@ def _word(key: Key, text: str) -> str:
     return text
 
 
+def _argument(key: Key, text: str) -> str:
+    if "\0" in text:
+        raise ValueError
+    return text
+
+
+def _command(key: Key, text: str) -> list[str]:
+    import shlex
+
+    words = shlex.split(text)
+    if not words or not words[0]:
+        raise ValueError
+    return words
+
+
 def _choice(key: Key, text: str) -> str:
     if text not in key.choices:
         raise ValueError
@@ -134,6 +164,8 @@ _CONVERT: dict[str, Callable[[Key, str], Any]] = {
     "text": lambda key, text: text,
     "word": _word,
     "texts": _word,
+    "words": _argument,
+    "command": _command,
     "texts_or_one": _word,
     "zone": _zone,
     "targets": _target,
@@ -155,6 +187,8 @@ def item(key: Key, text: str) -> Any:
 def whole(key: Key, values: list[Any]) -> list[Any]:
     """Check a converted list as a whole. Raises ValueError."""
     if key.kind == "durations" and not (len(values) == 2 and values[0] <= values[1]):
+        raise ValueError(needs(key))
+    if key.kind == "words" and not (values and values[0]):
         raise ValueError(needs(key))
     return values
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tmux_orchestrator.ground.config_kinds import LISTS, Key, default, item, whole
+from tmux_orchestrator.ground import config_team
+from tmux_orchestrator.ground.config_kinds import DAY, LISTS, Key, default, item, whole
+from tmux_orchestrator.ground.config_kinds import count as _count
+from tmux_orchestrator.ground.config_kinds import seconds as _seconds
+from tmux_orchestrator.ground.config_kinds import switch as _switch
 from tmux_orchestrator.ground.errors import ConfigError
 from tmux_orchestrator.ground.options import near
-
-DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,6 @@ class Section:
     keys: tuple[Key, ...] = ()
     rest: str = ""
     example: tuple[str, ...] = ()
-
-
-def _seconds(name: str, default: float | str, about: str, low: float = 0.1, high: float = 7 * DAY) -> Key:
-    return Key(name, "duration", default, about, low, high)
-
-
-def _count(name: str, default: int, about: str, low: int, high: int) -> Key:
-    return Key(name, "int", default, about, low, high)
-
-
-def _switch(name: str, default: bool, about: str) -> Key:
-    return Key(name, "bool", default, about)
 
 
 PRIORITIES = ("critical", "high", "normal", "low")
@@ -172,8 +162,9 @@ SECTIONS = (
     ),
     Section(
         "team",
-        "The supervisor of agent processes; any further keys are its own.",
+        "The supervisor of agent processes (docs/team.md); any further keys are its own.",
         (
+            *config_team.KEYS,
             Key("message_queue.db_path", "word", "data/orchestrator.db", "the task database, below ORC_HOME"),
             _count("message_queue.cleanup_interval_days", 30, "ended tasks older than this are removed", 1, 36_500),
             Key("message_queue.backend", "choice", "sqlite", "there is no other", choices=("sqlite",)),
@@ -198,6 +189,7 @@ SECTIONS = (
             ),
         ),
         rest="tree",
+        example=config_team.EXAMPLE,
     ),
     Section(
         "components",
@@ -292,7 +284,8 @@ def check_environment(environment: dict[str, str]) -> list[str]:
                 mistakes.append(str(error))
         for section in SECTIONS:
             prefix = variable(section.name) + "_"
-            if name not in known and name.startswith(prefix):
+            own = section.name == "team" and environment.get("ORC_TEAM_AGENT")  # such an agent's own keys
+            if name not in known and name.startswith(prefix) and not own:
                 siblings = [other.removeprefix(prefix) for other in known if other.startswith(prefix)]
                 close = near(name.removeprefix(prefix), siblings)
                 mistakes.append(f"{name} in the environment overrides no key{close}: unset it")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tmux_orchestrator.agents import profiles
 from tmux_orchestrator.eventlog.days import DAY_NS, day_file, is_day
-from tmux_orchestrator.ground import clock, components, config_compile, config_schema, files, pidfile, proc
+from tmux_orchestrator.ground import clock, components, config_compile, config_file, config_schema, files, pidfile, proc
 from tmux_orchestrator.ground.errors import ConfigError, NotPermitted, TryLater
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.insight import daycheck, words
@@ -97,7 +97,7 @@ def _tighten(paths: list[str]) -> Callable[[], None]:
 def configuration(case: Case) -> Iterator[Finding]:
     file = case.home.config_file
     try:
-        data, _ = config_compile.read(file)
+        data, _ = config_file.read(file)
         mistakes = config_compile.check(data or b"", file)
     except ConfigError as error:
         yield of_error(error)
