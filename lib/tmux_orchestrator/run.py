@@ -16,6 +16,8 @@ from tmux_orchestrator.ground import errors, handover, options, paths
 # These load the standard library alone, and little of it: a start costs them 2 ms above bare Python.
 HOT = frozenset({"publish", "read", "ack", "heartbeat", "ratelimit", "hook", "task"})
 
+OTHER_NAMES = {"team-daemon": "orc-team"}
+
 
 def _open_standard() -> None:
     """Closed standard descriptors lead nowhere: otherwise the next file takes their numbers, and what is said."""
@@ -53,7 +55,7 @@ def _defect(name: str, error: BaseException) -> int:
 
 
 def _call(name: str, argv: list[str]) -> int:
-    module = name.removeprefix("orc-").replace("-", "_")
+    module = OTHER_NAMES.get(name, name).removeprefix("orc-").replace("-", "_")
     if module not in HOT:
         paths.add_packages()
     command = __import__("tmux_orchestrator.commands." + module, fromlist=("main",))

@@ -1,6 +1,7 @@
 """Who publishes, as far as it can be established.
 
-Only ancestry counts: a process below a registered agent's process is that agent. Everything else is a claim, and
+Only ancestry counts: a process below the process of a registered agent, or of one that the team's supervisor runs, is
+that agent. Everything else is a claim, and
 `verified` is false. It is a label, not a wall: agents of one Unix user can all write the log.
 """
 
@@ -24,6 +25,9 @@ def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
     caller = registry.caller(agents)
     if caller is not None and claimed in (None, caller.name, caller.key):
         return of(caller)
+    member = _of_the_team() if caller is None else None
+    if member is not None and claimed in (None, member):
+        return _agent("agent", member, None)
     if claimed is not None:
         kind = "agent"
     elif proc.has_terminal(os.getpid()):
@@ -37,8 +41,23 @@ def source(agents: list[registry.Agent], claimed: str | None) -> dict[str, Any]:
 
 def of(agent: registry.Agent) -> dict[str, Any]:
     """The source of what this agent publishes: the process tree has shown that it is this one."""
-    kind, host = "pm" if agent.role == "pm" else "agent", os.uname().nodename
-    return {"type": kind, "identifier": agent.name, "session": agent.session, "host": host, "verified": True}
+    return _agent("pm" if agent.role == "pm" else "agent", agent.name, agent.session)
+
+
+def _agent(kind: str, name: str, session: str | None) -> dict[str, Any]:
+    host = os.uname().nodename
+    return {"type": kind, "identifier": name, "session": session, "host": host, "verified": True}
+
+
+def _of_the_team() -> str | None:
+    """The agent without a pane that this process belongs to."""
+    if not os.environ.get("ORC_TEAM_AGENT"):
+        return None
+    from tmux_orchestrator.agents import crew
+    from tmux_orchestrator.ground import paths
+
+    found = crew.caller(paths.find_home())
+    return found[0] if found is not None else None
 
 
 def user_name() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def make(socket: str, session: str, window: str, fresh: bool, argv: list[str]) -
     """
     if not any("utf-8" in os.environ.get(name, "").lower() for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         os.environ["LC_ALL"] = "C.UTF-8"  # tmux would list names with _ for each letter beyond ASCII
+    os.environ.pop(crew.RUN, None)  # the server that is started here is no process of whoever asks for it
     from libtmux import Server  # 77 ms: only who makes a window pays for it
     from libtmux.exc import LibTmuxException
 

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     settings = config.load(home)
     if asked:
         return _tell(given, home, settings)
+    if (member := _member(home, given)) is not None:
+        return _beat(home, *member, _interval(given, settings) if given.every is not None else None)
     sender = Sender(home, settings, given)
     if given.every is None:
         return sender.once()
@@ -171,6 +173,36 @@ class Sender:
         if trouble and trouble != said:
             print(f"orc-heartbeat: {output.clean(trouble)}", file=sys.stderr, flush=True)
         return trouble
+
+
+def _member(home: paths.Home, given: options.Options) -> tuple[str, int] | None:
+    """The agent without a pane that this process belongs to, and its process: the team's supervisor watches it."""
+    if given.agent is not None or given.host is not None or not os.environ.get("ORC_TEAM_AGENT"):
+        return None
+    from tmux_orchestrator.agents import crew
+
+    return crew.caller(home) if registry.caller(registry.load(home)) is None else None
+
+
+def _beat(home: paths.Home, name: str, pid: int, seconds: float | None) -> int:
+    """One sign, or one each so many seconds until that process has ended, or the one that started this."""
+    import select
+
+    from tmux_orchestrator.agents import crew
+
+    crew.beat(home, name)
+    if seconds is None:
+        print("ack")
+        return errors.OK
+    over = select.poll()
+    for above in {os.getppid(), pid}:
+        try:
+            over.register(os.pidfd_open(above), select.POLLIN)
+        except OSError:
+            return errors.OK  # it has ended already
+    while not over.poll(seconds * 1000):
+        crew.beat(home, name)
+    return errors.OK
 
 
 def _interval(given: options.Options, settings: config.Config) -> float:

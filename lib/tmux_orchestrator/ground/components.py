@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "metrics": ("orc-metrics",),
     "bridge": ("orc-bridge",),
 }
+# From SIGTERM to SIGKILL: the team's supervisor stops its agents first, each within a bound of its own.
+_GRACE = {"team": 660.0}
 _PATIENCE = 20.0  # seconds from the start of a component until it holds its pid file
 _STOPPED = "stopped on request"
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,7 +85,8 @@ def _spawn(home: Home, name: str) -> subprocess.Popen[bytes]:
             stdout=out,
             stderr=out,
             cwd=home.root,
-            env=os.environ | {"ORC_HOME": home.root},
+            # Whoever starts it, it is no process of theirs: the mark of the team's agents would have it ended with one.
+            env={name: text for name, text in os.environ.items() if name != "ORC_TEAM_RUN"} | {"ORC_HOME": home.root},
             start_new_session=True,
         )
     except OSError as error:
@@ -111,8 +114,8 @@ def _link(path: str, target: str) -> None:
 
 
 def stop(home: Home, name: str) -> bool:
-    """End the component: SIGTERM, SIGKILL after 10 s. False when it did not run."""
-    if not pidfile.stop(home, name):
+    """End the component: SIGTERM, SIGKILL when that did not end it in time. False when it did not run."""
+    if not pidfile.stop(home, name, _GRACE.get(name, 10.0)):
         return False
     _note(home, name, f"INFO {name}: {_STOPPED}")
     return True

@@ -33,12 +33,46 @@ def _stat(pid: int) -> list[str] | None:
     return fields if len(fields) > 19 else None
 
 
+class Facts:
+    """Where a process stands: who started it, and in which session; its start in clock ticks since boot."""
+
+    __slots__ = ("parent", "session", "start")
+
+    def __init__(self, parent: int, session: int, start: int) -> None:
+        self.parent, self.session, self.start = parent, session, start
+
+
+def table() -> dict[int, Facts]:
+    """Every live process of this machine, by its pid; zombies are none."""
+    found: dict[int, Facts] = {}
+    for name in os.listdir("/proc"):
+        fields = _stat(int(name)) if name.isdigit() else None
+        if fields is not None and fields[0] not in "ZX":
+            found[int(name)] = Facts(int(fields[1]), int(fields[3]), int(fields[19]))
+    return found
+
+
+def environment(pid: int) -> list[bytes]:
+    """The variables that the process was started with; none of one that is gone, or another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None if there is no such live process."""
     fields = _stat(pid)
     if fields is None or fields[0] in "ZX":
         return None
     return int(fields[19])
+
+
+def start_of(pid: int) -> int | None:
+    """The same of a process that may have ended already, while nobody has waited for it."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
 
 
 def age_ns(start: int) -> int:

@@ -1,7 +1,12 @@
-"""Work that is handed over: tasks in SQLite, the supervisor of the agents that do them, flows from one to the next.
+"""Work that is handed over, and who does it.
 
 - tasks: `queue` sends and claims, `ending` and `leases` see that each is done once; `message` is a task, `reading`
   what can be asked; `database` and `schema` keep the file
+- the team of agent processes and its supervisor, beginning with `team`, then `supervisor`: `roster` says who there
+  is, by the configuration; `member` is one of them, `state` what is kept of all on disk
+- its running: `processes`, `panes`; `kin` finds all processes of an agent; `measures` what they take
+- what is due: `restarts`, `occasions` (clock and events); `requests` from other processes
+- its telling: `output` follows what agents print into `stream`; `tidings` are the events
 """
 
 from __future__ import annotations
@@ -10,10 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmux_orchestrator.work.message import Message
     from tmux_orchestrator.work.queue import MessageQueue
+    from tmux_orchestrator.work.team import TeamDaemon
 
-__all__ = ["Message", "MessageQueue"]
+__all__ = ["Message", "MessageQueue", "TeamDaemon"]
 
-_HOMES = {"Message": "message", "MessageQueue": "queue"}
+_HOMES = {"Message": "message", "MessageQueue": "queue", "TeamDaemon": "team"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,169 @@
+"""Who is in the team now: adopted when the supervisor begins, changed when the configuration does.
+
+An agent whose process was started after the state was written last is found by its mark. One that is no longer in the
+configuration, or not wanted, is stopped, also when it was another supervisor that started it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tmux_orchestrator.work import kin, processes, restarts, roster, state
+from tmux_orchestrator.work.member import Desk, Member
+from tmux_orchestrator.work.panes import Errands, PaneMember
+from tmux_orchestrator.work.roster import Spec
+from tmux_orchestrator.work.state import Kept
+from tmux_orchestrator.work.stopping import Stopping
+
+
+class Muster:
+    """`members` by name, in the order of the configuration; `leaving` are those that it does not have any more."""
+
+    def __init__(self, desk: Desk, errands: Errands, stopping: Stopping, only: Iterable[str]) -> None:
+        self.members: dict[str, Member] = {}
+        self.leaving: list[Member] = []
+        self._desk, self._errands, self._stopping = desk, errands, stopping
+        self._only = frozenset(only)
+        self._asked: set[str] = set()  # started by hand
+
+    def everybody(self) -> list[Member]:
+        return [*self.members.values(), *self.leaving]
+
+    def wants(self, one: Member) -> bool:
+        usual = one.name in self._only if self._only else one.spec.enabled
+        return one.kept.wanted and (usual or one.name in self._asked)
+
+    def take_over(self, specs: dict[str, Spec]) -> None:
+        """Adopt what runs, start what should, stop what should not."""
+        team = self._desk.team
+        found = kin.leaders(team.id)
+        for name in [name for name in team.agents if name not in specs]:
+            gone = Member(self._desk, roster.retired(name), team.agents.pop(name))
+            if self._adopted(gone, found):
+                self.leaving.append(gone)
+        self._stopping.begin(self.leaving, False, "it is in the configuration no more")
+        unwanted = []
+        for name, spec in specs.items():
+            one = self.members[name] = self._member(spec, team.agents.setdefault(name, Kept()))
+            with self.fault_of(one):
+                runs = self._adopted(one, found)
+                if runs and not self.wants(one):
+                    unwanted.append(one)
+                elif not runs:
+                    self._first(one)
+        self._stopping.begin(unwanted, False, "it is not wanted")
+
+    def change(self, specs: dict[str, Spec]) -> None:
+        """Another configuration holds."""
+        gone = [self.members.pop(name) for name in list(self.members) if name not in specs]
+        self._stopping.begin(gone, False, "it is in the configuration no more")
+        for one in gone:
+            self._desk.team.agents.pop(one.name, None)
+            if one.kept.state == state.STOPPING:
+                self.leaving.append(one)
+            else:
+                one.close()
+        before, self.members = self.members, {}
+        for name, spec in specs.items():
+            old = before.get(name)
+            if old is not None and old.spec.runner == spec.runner:
+                self.members[name] = old
+                with self.fault_of(old):
+                    self._changed(old, spec)
+                continue
+            if old is not None:  # another runner: the one before goes first
+                self._stopping.begin([old], False, "it runs otherwise")
+                self.leaving.append(old)
+                self._desk.team.agents[name] = Kept()
+            one = self.members[name] = self._member(spec, self._desk.team.agents.setdefault(name, Kept()))
+            with self.fault_of(one):
+                self._first(one)
+        self._leave()
+
+    def begin(self, one: Member) -> None:
+        """Start it, or let it wait for its time."""
+        one.kept.state = state.STOPPED
+        if one.spec.is_occasional and not one.kept.event:
+            one.rest(f"DEBUG {one.name} waits")
+        else:
+            one.begin()
+
+    def begin_by_hand(self, one: Member) -> None:
+        """Also one that has failed, or is not enabled: a person asks for it."""
+        one.kept.wanted = True
+        self._asked.add(one.name)
+        if one.kept.state == state.STOPPING:
+            one.then_start = True
+        elif not one.is_occupied:
+            restarts.forgive(one.kept)
+            one.kept.told, one.kept.restarts = False, 0
+            one.begin("it was asked for")
+
+    def has_stopped(self, one: Member, ending: bool) -> None:
+        """What follows when one has."""
+        if one in self.leaving:
+            self.leaving.remove(one)
+            one.close()
+        elif one.then_start and not ending:
+            one.then_start = False
+            self.begin(one)
+
+    @contextmanager
+    def fault_of(self, one: Member) -> Iterator[None]:
+        """A fault of one agent, or in what is done for it, is not another's."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self._desk.voice.complain(f"{one.name}: {type(error).__name__}: {error}")
+
+    def _member(self, spec: Spec, kept: Kept) -> Member:
+        if spec.runner == roster.PANE:
+            return PaneMember(self._desk, spec, kept, self._errands)
+        return Member(self._desk, spec, kept)
+
+    def _adopted(self, one: Member, found: dict[str, list[tuple[int, int, int]]]) -> bool:
+        """Take over the process that was kept; else one that was started after the state was written last."""
+        process = processes.adopt(one.kept.pid, one.kept.pid_start) if one.kept.pid else None
+        if isinstance(one, PaneMember):
+            process = process or one.running()
+        later = [leader for leader in found.get(one.name, []) if leader[0] > one.kept.run]
+        if process is None and later:
+            run, pid, start = min(later, key=lambda leader: (-leader[0], leader[2]))
+            process = processes.adopt(pid, start)
+            one.kept.run = run
+        if process is None:
+            return False
+        one.adopt(process)
+        return True
+
+    def _first(self, one: Member) -> None:
+        """It does not run, at the beginning. One that ran when its supervisor was killed has crashed meanwhile."""
+        kept = one.kept
+        if not self.wants(one):
+            kept.state, kept.pid = state.STOPPED, 0
+        elif kept.state == state.RUNNING and kept.pid:
+            one.crashed_unseen()
+        elif kept.state == state.WAITING and (one.spec.is_occasional or one.spec.interval):
+            pass
+        elif kept.state not in (state.FAILED, state.EXITED):
+            self.begin(one)
+
+    def _changed(self, one: Member, spec: Spec) -> None:
+        if one.spec == spec:
+            return
+        other, was_wanted = not one.spec.same_process(spec), self.wants(one)
+        one.change(spec)
+        if not self.wants(one):
+            self._stopping.begin([one], False, "it is not enabled")
+        elif other and one.is_occupied:
+            one.then_start = True
+            self._stopping.begin([one], False, "it has changed")
+        elif not one.is_occupied and (other or not was_wanted or one.kept.state == state.WAITING):
+            restarts.forgive(one.kept)
+            self.begin(one)
+
+    def _leave(self) -> None:
+        for one in [one for one in self.leaving if one.kept.state != state.STOPPING]:
+            self.leaving.remove(one)
+            one.close()

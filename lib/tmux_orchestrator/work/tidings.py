@@ -1,0 +1,68 @@
+"""The events that tell of the team: an agent that was started again, has failed, is over a limit or late.
+
+They are of the daemon `team`. What needs a person goes to the group `management`, once for each time that it begins;
+a start after a crash is a record, which nobody gets typed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import daemon_source
+from tmux_orchestrator.work.roster import Spec
+
+DAEMON = "team"
+Event = dict[str, Any]
+
+
+def _tell(spec: Spec, body: str, subject: str, priority: str, issue: str, tags: list[str], **context: Any) -> Event:
+    return event.build(
+        body,
+        daemon_source(DAEMON),
+        type="notification",
+        category="health",
+        priority=priority,
+        subject=subject,
+        groups=["management"],
+        tags=["team", *tags],
+        context={"agent": spec.name, "issue_type": issue, **context},
+    )
+
+
+def restarted(spec: Spec, reason: str, restarts: int, downtime_ms: float) -> Event:
+    context = {"agent": spec.name, "action": "respawned", "reason": reason, "attempt": restarts}
+    context |= {"downtime_ms": round(downtime_ms, 1), "session_id": None}
+    body = f"{spec.name} {reason}: started again"
+    return event.build(
+        body, daemon_source(DAEMON), type="recovery", category="recovery", context=context, tags=["team", "recovery"]
+    )
+
+
+def failed(spec: Spec, reason: str, attempts: int, again_s: float) -> Event:
+    """Nobody starts it again for now."""
+    tried = f" after {attempts} restart{'s' * (attempts != 1)}" if attempts else ""
+    again = f", or in {again_s:.0f} s by itself" if again_s else ""
+    body = f"{spec.name} {reason}, and is not started again{tried}: orc-team start {spec.name}{again}"
+    return _tell(spec, body, "Agent Failed", "critical", "crash", ["crash"], reason=reason, restarts=attempts)
+
+
+def over_limit(spec: Spec, what: str, value: float, limit: float) -> Event:
+    unit = {"memory": "MB", "cpu": "% of a core"}[what]
+    follows = " It is restarted." if spec.on_limit == "restart" else ""
+    body = f"{spec.name} takes {value:.0f} {unit}, more than {limit:.0f}.{follows}"
+    context = {"resource": what, "value": value, "limit": limit}
+    return _tell(spec, body, "Agent Over Its Limit", "high", "resource", ["resources"], **context)
+
+
+def late(spec: Spec, seconds: float) -> Event:
+    follows = " It is restarted." if spec.on_unresponsive == "restart" else f" See orc-team status --agent {spec.name}."
+    body = f"{spec.name} runs, and gave no sign of life for {seconds:.0f} s.{follows}"
+    return _tell(spec, body, "Agent Unresponsive", "high", "unresponsive", ["heartbeat"], silent_s=round(seconds))
+
+
+def stubborn(spec: Spec, pids: list[int]) -> Event:
+    """Not even SIGKILL ends it."""
+    listed = ", ".join(map(str, pids[:10]))
+    body = f"{spec.name} does not end: see what process {listed} waits for in /proc/PID/stack"
+    return _tell(spec, body, "Agent Does Not End", "high", "crash", ["crash"], pids=pids[:10])
