@@ -5,7 +5,7 @@
         dev = system.demo("dev")
         event = system.publish("-t", "dev", "hello")
         system.wait_outcome(event, "confirmed")
-        assert dev.prompts() == [...]
+        assert dev.settled().prompts() == [...]
 
 Everything that was started is ended, by its pid.
 """
@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from support_tmux import RECORDER, Server, wait_until
+from support_tmux import RECORDER, Server, raw, recorded, wait_until
 from tmux_orchestrator.ground import components, pidfile
 from tmux_orchestrator.ground.paths import Home
 
@@ -60,11 +60,23 @@ class Agent:
 
     def recorded(self) -> bytes:
         """The bytes that a recorder was sent."""
-        try:
-            with open(self.log, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return b""
+        return recorded(self.log)
+
+    def read(self) -> bytes:
+        """All that its program has read so far, marks included."""
+        if self.log.endswith(".bytes"):
+            return raw(self.log)
+        return "".join(entry.get("keys", "") for entry in self.entries()).encode()
+
+    def settled(self) -> Self:
+        """Itself, once its program has written down everything that was typed into its pane until now.
+
+        The log says `typed` when tmux has the bytes: the program reads them when its turn comes.
+        """
+        for _ in range(2):  # the demo agent writes down what it reads before what it makes of it
+            mark = self.system.server.mark(self.pane)
+            wait_until(lambda mark=mark: mark in self.read(), 60, f"the mark in {self.name}'s log")  # type: ignore[misc]
+        return self
 
     def screen(self) -> str:
         return self.system.server.screen(self.pane)
@@ -72,6 +84,11 @@ class Agent:
     def keys(self, *keys: str) -> None:
         """Press keys, as a person at the terminal would."""
         self.system.server.tmux("send-keys", "-t", self.pane, *keys)
+
+    def draft(self, text: str) -> None:
+        """A person types this, and submits nothing; returns when it is on the screen."""
+        self.keys(text)
+        wait_until(lambda: text in self.screen(), what=f"the draft {text!r}")
 
     def kill(self) -> None:
         """kill -9 of the agent; returns when it is gone."""

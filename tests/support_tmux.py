@@ -3,7 +3,7 @@
     with Server() as server:
         recorder = Recorder(server)
         ...                                   # type into recorder.pane with Tmux(server.socket)
-        assert recorder.wait(n) == b"..."
+        assert recorder.settled() == b"..."
 
 Nothing here touches tmux's default socket, and everything that was started is ended.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,21 @@ from types import TracebackType
 RECORDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs", "recorder.py")
 START = b"\x1b[200~"
 END = b"\x1b[201~"
+_MARK_BYTES = 32
+_MARK = re.compile(b"[\x0e\x0f]{%d}" % _MARK_BYTES)
+
+
+def recorded(path: str) -> bytes:
+    """What a recorder has written down so far, without the marks."""
+    return _MARK.sub(b"", raw(path))
+
+
+def raw(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
@@ -78,6 +94,15 @@ class Server:
     def show(self, pane: str, what: str) -> str:
         """The value of one tmux format for the pane."""
         return self.tmux("display-message", "-p", "-t", pane, what)
+
+    def mark(self, pane: str) -> bytes:
+        """Put a mark behind everything that has been typed into the pane, past every guard and mode; the mark.
+
+        Programs take nothing of it for a key: a control character each, so that no read can cut one in two.
+        """
+        mark = "".join("\x0e\x0f"[byte & 1] for byte in os.urandom(_MARK_BYTES))
+        self.tmux("set-buffer", "-b", "mark", mark, ";", "paste-buffer", "-r", "-d", "-b", "mark", "-t", pane)
+        return mark.encode()
 
     @property
     def pid(self) -> int:
@@ -146,21 +171,10 @@ class Recorder:
 
     def recorded(self) -> bytes:
         """What has been recorded so far."""
-        try:
-            with open(self.log, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return b""
-
-    def wait(self, count: int, seconds: float = 10.0) -> bytes:
-        """All bytes, once there are at least `count`."""
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: len(self.recorded()) >= count, seconds)
-        return self.recorded()
+        return recorded(self.log)
 
     def settled(self) -> bytes:
-        """All bytes, after a byte sent past every guard has come through: nothing can be on its way any more."""
-        mark = os.urandom(8).hex().encode()
-        self.server.tmux("send-keys", "-l", "-t", self.pane, mark.decode())
-        wait_until(lambda: mark in self.recorded(), what="the mark in the recorder")
-        return self.recorded().replace(mark, b"")
+        """All bytes, after a mark put past every guard has come through: nothing can be on its way any more."""
+        mark = self.server.mark(self.pane)
+        wait_until(lambda: mark in raw(self.log), 60, "the mark in the recorder")
+        return self.recorded()

@@ -3,7 +3,7 @@
 It calls `orc-hook CLI EVENT` with a payload when it starts, when a prompt begins a turn, when it asks for permission
 and when a turn is about to end, waits for the answer, and writes down what its model would be told besides:
 {"context": text} beside a prompt, {"continued": text} where a turn goes on. Esc calls none. While the file FILE.mute
-is there it calls none at all; FILE.late holds the seconds from the permission hook to the dialog.
+is there it calls none at all; while FILE.late is there, no dialog comes after the permission hook.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLI = sys.argv.pop(1)
 class Hooked(demo.Agent):  # type: ignore[misc]
     """The demo agent, whose edges of a turn are told."""
 
-    late: Any = None  # (when it appears, what is asked)
+    late: str | None = None  # the prompt whose dialog is to come
 
     def hook(self, event: str, **fields: object) -> dict[str, Any]:
         """What the hook printed."""
@@ -50,8 +50,7 @@ class Hooked(demo.Agent):  # type: ignore[misc]
         tool = demo.re.search(r"\[\[tool:(.+?)\]\]", prompt)
         if tool:
             self.hook("PermissionRequest", tool_name="Bash", tool_input={"command": tool.group(1)})
-            with open(f"{self.log_path}.late", encoding="ascii") as file:
-                self.late = (demo.time.monotonic() + float(file.read()), prompt)
+            self.late = prompt
             self.job = demo.Job("", demo.time.monotonic(), float("inf"))
             return
         super()._finish(prompt)
@@ -65,8 +64,8 @@ class Hooked(demo.Agent):  # type: ignore[misc]
             self.job = demo.Job("", now, now + self.work)
 
     def tick(self, now: float) -> None:
-        if self.late is not None and now >= self.late[0]:
-            (_, prompt), self.late, self.job = self.late, None, None
+        if self.late is not None and not os.path.exists(f"{self.log_path}.late"):
+            prompt, self.late, self.job = self.late, None, None
             super()._finish(prompt)
         super().tick(now)
 

@@ -29,7 +29,7 @@ def byte_for_byte(count: int, keep: bool) -> Row:
             some = bodies[at : at + _AT_ONCE]
             said = tmux.type_many([(recorder.pane, guard, body.encode(), "Enter") for body in some])
             expected += b"".join(map(frame, some))
-            if set(said) != {"typed"} or recorder.wait(len(expected), 60) != expected:
+            if set(said) != {"typed"} or recorder.settled() != expected:
                 problem = problem or f"other bytes, or {set(said) - {'typed'}}, among {at} to {at + _AT_ONCE}"
                 break
         server.tmux("run-shell", "true")  # what tmux may have started before has had its turn

@@ -83,9 +83,7 @@ def frames(agent: Agent, marker: str) -> list[str]:
 def judged(system: System, agent: Agent, event: str, marker: str) -> str:
     """What is wrong with the delivery of this event; "" if nothing is."""
     wait_until(lambda: is_over(system.outcomes(event)), 20, f"an end of {event}, {system.said(event)}")
-    with contextlib.suppress(AssertionError):
-        wait_until(lambda: frames(agent, marker), 5, "the first frame")
-    typed = frames(agent, marker)
+    typed = frames(agent.settled(), marker)
     if not 1 <= len(typed) <= 2:
         return f"typed {len(typed)} times"
     if any("repeat" not in frame or event[-6:] not in frame for frame in typed[1:]):

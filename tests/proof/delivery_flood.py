@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from proof.delivery_rows import SEED, Row, an_event, outcomes, proved, publish_all, row, said
 from support_orc import ROOT, Agent, System
-from support_tmux import START, wait_until
+from support_tmux import START, raw, wait_until
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECOND = 1_000_000_000
@@ -42,22 +42,34 @@ class Frame(NamedTuple):
         return CRITICAL if "CRITICAL" in self.text[:40] else NORMAL
 
 
-def clocked(system: System, name: str) -> Agent:
+class Clocked(Agent):
+    """Its program writes down when it read what."""
+
+    def reads(self) -> list[tuple[int, bytes]]:
+        """(boot clock, what was read)."""
+        pairs = [line.partition(b" ") for line in raw(self.log).split(b"\n")[:-1]]
+        return [(int(when), base64.b64decode(data)) for when, _, data in pairs]
+
+    def read(self) -> bytes:
+        return b"".join(data for _, data in self.reads())
+
+
+def clocked(system: System, name: str) -> Clocked:
     """A program that writes down what it is sent, and when."""
     log = f"{system.root}/{name}.clocked"
     program = HERE + "/programs/clocked.py"
-    agent = system.agent(name, sys.executable, "-I", "-S", program, log, log=log)
+    found = system.agent(name, sys.executable, "-I", "-S", program, log, log=log)
+    agent = Clocked(system, name, log, vars(found))
     wait_until(lambda: "ready" in agent.screen(), what="the recorder's start")
     return agent
 
 
-def frames(agent: Agent) -> list[Frame]:
+def frames(agent: Clocked) -> list[Frame]:
     """What arrived, in order."""
     stream, reads = b"", []
-    for line in agent.recorded().split(b"\n")[:-1]:
-        when, _, data = line.partition(b" ")
-        reads.append((len(stream), int(when)))
-        stream += base64.b64decode(data)
+    for when, data in agent.reads():
+        reads.append((len(stream), when))
+        stream += data
     found, begin = [], stream.find(START)
     while begin >= 0:
         end = stream.find(START, begin + 1)
@@ -126,7 +138,7 @@ def flood(events: int, kills: int, steps: int, seconds: float) -> list[Row]:
             one["source"] = {"identifier": f"sender{number % _SENDERS}"}
         ids = publish_all(system, sent)
         _disturb(stepped, chance, kills, steps, seconds)
-        found = frames(agent)
+        found = frames(agent.settled())
         over, most = exceeded(found)
         told = f"at most {most}; {kills} kills, {steps} clock steps, {seconds:.0f} s, seed {SEED}"
         bound = row("flood: typed in the fullest of all 60 s windows", len(found), over, told)
@@ -148,7 +160,7 @@ def _disturb(stepped: Stepped, chance: random.Random, kills: int, steps: int, se
     time.sleep(max(0.0, begin + seconds - time.monotonic()))
 
 
-def _readable(system: System, agent: Agent, ids: list[str], found: list[Frame]) -> Row:
+def _readable(system: System, agent: Clocked, ids: list[str], found: list[Frame]) -> Row:
     """Every event was typed, or is read with the command that the digest line names."""
     typed = {event_id for event_id in ids if any("#" + event_id[-6:] in frame.text for frame in found)}
     waiting = {json.loads(line)["id"] for line in system.run("orc-read", "--unread", agent.name).split("\n")}
@@ -172,7 +184,7 @@ def behind_a_flood() -> list[Row]:
         wait_until(lambda: "typed" in said(outcomes(system).get(event, [])), 62, "the person's message")
         took = time.monotonic() - before
         problem = "" if took <= 60 else f"it took {took:.1f} s"
-        over, _ = exceeded(frames(agent))
+        over, _ = exceeded(frames(agent.settled()))
         return [
             row("a person's message behind a flood of 500: typed within a minute", 1, problem or over, f"{took:.1f} s")
         ]

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from proof.delivery_rows import NO_BOUND, SEED, Row, proved, row, wait_over
-from support_orc import System
+from support_orc import Agent, System
 from support_tmux import wait_until
 
 _JUNK: list[Any] = [
@@ -106,11 +106,11 @@ def lines_by_hand(count: int) -> Row:
         for first in range(1, count + 1, 500):
             _append(system, [spoiled(n, chance) for n in range(first, min(first + 500, count + 1))])
         _append(system, [json.dumps(an_event(count + 1)).encode().replace(b"(touch", b"(touch" + b" " * 3_000_000)])
-        problem = _comes_through(system, agent.log, "after the bad lines.")
+        problem = _comes_through(system, agent, "after the bad lines.")
         broker.kill()
         broker.wait()
         again = system.broker()
-        problem = problem or _comes_through(system, agent.log, "after the restart.")
+        problem = problem or _comes_through(system, agent, "after the restart.")
         if again.poll() is not None or os.path.exists(system.root + "/logs/defects.log"):
             problem = "the broker has a defect: " + system.story()[-300:]
         screens = "".join(system.server.screen(agent.pane).split())
@@ -118,14 +118,13 @@ def lines_by_hand(count: int) -> Row:
     return row("lines of the log written by hand", count + 1, problem or canary, f"seed {SEED}")
 
 
-def _comes_through(system: System, log: str, text: str) -> str:
+def _comes_through(system: System, agent: Agent, text: str) -> str:
     event = system.publish("-t", "dev", text)
     try:
         wait_over(system, event, seconds=60)
     except AssertionError as error:
         return str(error)
-    with open(log, "rb") as file:
-        return "" if text.encode() in file.read() else f"{text!r} was not typed"
+    return "" if text.encode() in agent.settled().recorded() else f"{text!r} was not typed"
 
 
 def names() -> Row:
@@ -142,7 +141,7 @@ def names() -> Row:
                 wait_over(system, out)
                 if not system.said(out)[-1].startswith("failed"):
                     problems.append(f"{name!r}: {system.said(out)}")
-        if agent.recorded() or os.path.exists("CANARY") or broker.poll() is not None:
+        if agent.settled().recorded() or os.path.exists("CANARY") or broker.poll() is not None:
             problems.append(f"typed {agent.recorded()!r}, or executed")
     return row("names that are no names", len(nasty), "; ".join(problems))
 
@@ -159,9 +158,9 @@ def forged() -> Row:
         lie["timestamp"] = system.events()[-1]["timestamp"]
         _append(system, [json.dumps(lie).encode()])
         wait_until(lambda: agent.recorded().count(b"\x1b[200~") == 2, 20, "both")
-        by_flag, by_hand = agent.recorded().decode("utf-8", "replace").split("\x1b[200~")[1:]
+        by_flag, by_hand = agent.settled().recorded().decode("utf-8", "replace").split("\x1b[200~")[1:]
         problem = "" if "boss ?unverified" in by_flag else f"a flag was believed: {by_flag[:80]}"
         told = "shown as verified" if "boss ✓" in by_hand else "shown as unverified"
-        if boss.recorded():
+        if boss.settled().recorded():
             problem = "the boss was told something"
     return row("a sender that is claimed by a flag, and one that is forged in the log", 2, problem, f"by hand: {told}")

@@ -47,7 +47,7 @@ def never_merged(senders: int, each: int) -> Row:
         for thread in threads:
             thread.join()
         wait_until(lambda: len(agent.prompts()) >= senders * each, 60, "all prompts")
-        told = [_NUMBERED.findall(prompt) for prompt in agent.prompts()]
+        told = [_NUMBERED.findall(prompt) for prompt in agent.settled().prompts()]
         wrong = [one for one in told if len(one) != 1]
         problem = (
             f"{len(told)} prompts, {len(wrong)} of them merged or cut" if wrong or len(told) != senders * each else ""
@@ -76,7 +76,7 @@ def in_order(each: int) -> Row:
         ids = publish_all(system, events)
         system.broker()
         wait_over(system, *ids, seconds=60)
-        told = _NUMBERED.findall(agent.recorded().decode("utf-8", "replace"))
+        told = _NUMBERED.findall(agent.settled().recorded().decode("utf-8", "replace"))
         problem = _disorder(told) or ("" if len(told) == len(sent) else f"{len(told)} of {len(sent)} were typed")
     return row("two senders to one agent, in order for each", len(sent), problem)
 
@@ -102,7 +102,7 @@ def by_priority() -> Row:
         system.run("orc-agent", "resume", "dev")
         expected = ["critical", "high", "normal", "state", "low"]
         wait_until(lambda: b"low says 1." in agent.recorded(), 10, "the last one")
-        told = _NUMBERED.findall(agent.recorded().decode("utf-8", "replace"))
+        told = _NUMBERED.findall(agent.settled().recorded().decode("utf-8", "replace"))
     problem = "" if told == [(name, "2" if name == "state" else "1") for name in expected] else f"typed were {told}"
     return row("priority, supersede, expiry: typed in their order, or not", 7, problem)
 

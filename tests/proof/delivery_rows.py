@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from support_orc import System
+from support_orc import Agent, System
 from support_tmux import wait_until
 from tmux_orchestrator.eventlog import reader
 
 Row = tuple[str, int, str]
+AgentT = TypeVar("AgentT", bound=Agent)
 SEED = int(os.environ.get("PROOF_SEED", "20261120"))
 NO_BOUND = "monitoring: {max_messages_per_minute: 0}\ndelivery: {queue_size: 100000, pair_per_minute: 0}\n"
 ENDS = ("confirmed", "acked", "digested", "superseded", "expired", "dead")
@@ -65,6 +66,13 @@ def outcomes(system: System) -> dict[str, list[dict[str, Any]]]:
 def wait_over(system: System, *ids: str, seconds: float = 30.0) -> None:
     """Until each has its end in the day file."""
     wait_until(lambda: all(is_over(outcomes(system).get(one, [])) for one in ids), seconds, "the ends")
+
+
+def all_typed(system: System, agent: AgentT) -> AgentT:
+    """The agent, once nothing that was published for it can come any more: it has read a last message, by the same
+    sender, behind all of them."""
+    wait_over(system, system.publish("-t", agent.name, "the end."))
+    return agent.settled()
 
 
 def wait_screen(system: System, pane: str, words: str) -> None:

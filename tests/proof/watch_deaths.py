@@ -60,7 +60,7 @@ def at_once() -> Row:
         wait_until(lambda: any("late died" in e["message"]["content"]["body"] for e in system.events()), 20, "the next")
         alerts = messages(system, "alert", "monitor")
         subjects = alerts[0]["message"]["content"]["context"].get("subjects", [])
-        typed = [body for body in manager.bodies() if "dev-" in body]
+        typed = [body for body in manager.settled().bodies() if "dev-" in body]
         problem = "" if len(alerts) == 2 and len(typed) == 1 else f"{len(alerts)} alerts, {len(typed)} typed"
         if sorted(subjects) != sorted(f"team:{agent.name}" for agent in those):
             problem = f"the alert names {len(subjects)}"
@@ -92,7 +92,7 @@ def back(spacing_s: float) -> list[Row]:
         least = min(later - earlier for earlier, later in pairwise(starts))
         close = "" if least >= spacing_s - _TICK_S else "closer than that"
         reports = [e for e in messages(system, "notification", "recovery") if e["to"]["targets"] == ["team:pm"]]
-        typed = [body for body in manager.bodies() if "was started again" in body]
+        typed = [body for body in manager.settled().bodies() if "was started again" in body]
         many = "" if len(reports) == len(typed) == 1 else f"{len(reports)} reports, {len(typed)} typed"
     return [
         row("agents killed at once, restart crash: back, each once", len(once), problem),

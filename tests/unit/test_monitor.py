@@ -182,7 +182,7 @@ def test_a_question_reaches_the_project_manager_once(system: System) -> None:
     answers = asked["message"]["content"]["context"]["answers"]
     system.run(*shlex.split(answers[-1]))
     system.run("orc-agent", "wait", "dev", "--until", "idle", "--timeout", "20s")
-    assert len(said(system, "waiting")) == 1 and len([b for b in pm.bodies() if "rm -rf build" in b]) == 1
+    assert len(said(system, "waiting")) == 1 and len([b for b in pm.settled().bodies() if "rm -rf build" in b]) == 1
 
 
 def test_idle_agents_and_the_word_that_all_is_well(system: System) -> None:

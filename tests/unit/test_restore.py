@@ -337,5 +337,5 @@ def test_who_is_back_on_a_new_server_gets_what_was_sent_meanwhile(system: System
     assert brief(lines(system, "orc-agent", "restore")) == [("team:dev", "respawned")]
     system.wait_confirmed(asked, 30)
     wait_until(lambda: any(body.startswith("You are dev") for body in dev.bodies()), 30, "the briefing in the pane")
-    (briefing,) = [body for body in dev.bodies() if body.startswith("You are dev")]
+    (briefing,) = [body for body in dev.settled().bodies() if body.startswith("You are dev")]
     assert f"1 message came for you: 1 high. The most urgent:\n- #{asked[-6:]} Parser (high)" in briefing

@@ -100,7 +100,7 @@ def test_states_holds_and_what_needs_a_person(system: System) -> None:
     pm, dev, qa = system.demo("pm"), system.demo("dev"), system.demo("qa")
     system.publish("-t", "pm", "[[tool:make clean]]")
     wait_until(lambda: "Run this command?" in pm.screen())
-    dev.keys("a", "draft")
+    dev.draft("a draft")
     qa.kill()
     held = {name: system.publish("-t", name, "for you") for name in ("pm", "dev", "qa")}
     for name, outcome in (("pm", "held: dialog"), ("dev", "held: draft"), ("qa", "failed: agent_gone")):
@@ -156,7 +156,7 @@ def test_over_the_limit_is_told(system: System) -> None:
 def test_without_a_broker_the_journal_and_the_log_say_what_waits(system: System) -> None:
     system.broker()
     agent = system.demo("dev")
-    agent.keys("a", "draft")
+    agent.draft("a draft")
     system.wait_outcome(system.publish("-t", "dev", "held"), "held: draft")
     system.children[0].kill()
     system.children[0].wait()

@@ -52,7 +52,7 @@ def test_bodies_arrive_byte_for_byte(server: Server, tmux: Tmux) -> None:
     outcomes = tmux.type_many([(recorder.pane, guard_of(recorder), body.encode(), "Enter") for body in bodies])
     assert set(outcomes) == {"typed"}, f"seed {SEED}"
     expected = b"".join(map(frame, bodies))
-    assert recorder.wait(len(expected)) == expected, f"seed {SEED}"
+    assert recorder.settled() == expected, f"seed {SEED}"
     assert server.tmux("list-buffers") == ""
     nothing_ran(server)
 
@@ -73,7 +73,7 @@ def test_a_large_body_arrives_whole(server: Server, tmux: Tmux) -> None:
     recorder = Recorder(server)
     body = "0123456789" * 30_000
     assert tmux.type(recorder.pane, guard_of(recorder), body.encode(), "Enter") == "typed"
-    assert recorder.wait(len(frame(body))) == frame(body)
+    assert recorder.settled() == frame(body)
 
 
 def test_keys_are_pressed(server: Server, tmux: Tmux) -> None:
@@ -284,7 +284,7 @@ def test_refusals_among_many_leave_the_rest_in_order(server: Server, tmux: Tmux)
         expected.append("gone" if not i % 10 else ["typed", "moved", "replaced"][i % 3])
     assert tmux.type_many(frames) == expected
     typed = b"".join(frame(f"n{i}") for i, outcome in enumerate(expected) if outcome == "typed")
-    assert recorder.wait(len(typed)) == typed
+    assert recorder.settled() == typed
     assert other.settled() == b""
     assert server.tmux("list-buffers") == ""
 
@@ -296,7 +296,8 @@ def test_hooks_of_the_user_do_not_confuse_the_count(server: Server, tmux: Tmux) 
         server.tmux("set-hook", "-g", f"after-{hook}", noise)
     frames = [(recorder.pane, Guard(pid, recorder.nonce), b"a", "Enter") for pid in (recorder.pid, 1) * 20]
     assert tmux.type_many(frames) == ["typed", "replaced"] * 20
-    server.tmux("set-hook", "-gu", "after-send-keys")
+    for hook in ("set-buffer", "paste-buffer"):
+        server.tmux("set-hook", "-gu", f"after-{hook}")
     assert recorder.settled() == frame("a") * 20
 
 

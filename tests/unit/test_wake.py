@@ -56,9 +56,8 @@ class Hooked(Agent):
         return [HEADER.sub("", text) for text in self.handed()]
 
     def has_had(self, *bodies: str) -> None:
-        """Wait for these, in this order, and no others: it writes down what its hook printed when that has ended."""
-        wait_until(lambda: len(self.bodies()) >= len(bodies), what=f"{len(bodies)} messages")
-        assert self.bodies() == list(bodies)
+        """These, in this order, and no others: it writes down what its hook printed when that has ended."""
+        assert self.settled().bodies() == list(bodies)
 
     def keyed(self) -> list[str]:
         """What was typed into it in one go."""
@@ -67,11 +66,9 @@ class Hooked(Agent):
 
 def hooked(system: System, *options: str, name: str = "dev", work: str = "0.2") -> Hooked:
     log = f"{system.root}/{name}.log"
-    with open(log + ".late", "w", encoding="ascii") as file:
-        file.write("1")
     argv = [sys.executable, PROGRAMS + "/hooked.py", "claude", "--log", log, "--work", work]
     found = system.agent(name, *argv, options=("--profile", "demo", *options))
-    agent = Hooked(system, name, log, {"pane": found.pane, "pid": found.pid, "target": found.target})
+    agent = Hooked(system, name, log, vars(found))
     wait_until(lambda: "Say what to do" in agent.screen(), what="the agent's screen")
     return agent
 
@@ -172,8 +169,9 @@ def test_order_within_a_parcel_and_over_parcels(system: System) -> None:
         high |= {event[-6:]} if urgent else set()
     wait_until(lambda: set(parcel(dev)[:6]) == high, what="the high ones at the top of the parcel that waits")
     dev.keys("Escape")
-    wait_until(lambda: len(dev.bodies()) == 60, 30, "all messages")
-    said = [body.split()[:2] for body in dev.bodies()]
+    wait_until(lambda: len(dev.bodies()) >= 60, 30, "all messages")
+    said = [body.split()[:2] for body in dev.settled().bodies()]
+    assert len(said) == 60
     for sender in range(3):
         numbers = [int(number) for who, number in said if who == f"s{sender}"]
         normal = [number for number in numbers if number % 10 != 9]
@@ -203,21 +201,24 @@ def test_a_flood_is_few_turns_within_the_bound() -> None:
         wait_until(lambda: dev.bodies() == ["awake"], what="the first")
         lines = "".join(f"flood {number}\n" for number in range(200)).encode()
         system.run("orc-publish", "-t", "dev", "--lines", "-", stdin=lines)
-        wait_until(lambda: len(dev.bodies()) == 201, 60, "all of them")
-        assert dev.bodies()[1:] == [f"flood {number}" for number in range(200)]
+        wait_until(lambda: len(dev.bodies()) >= 201, 60, "all of them")
+        assert dev.settled().bodies()[1:] == [f"flood {number}" for number in range(200)]
         assert len(dev.contexts()) <= 10
 
 
 def test_nothing_is_typed_from_the_permission_hook_on_although_the_dialog_comes_late(system: System) -> None:
     system.broker()
     dev = hooked(system)
+    with open(dev.log + ".late", "w", encoding="ascii"):
+        pass
     dev.keys("[[tool:rm -rf build]]", "Enter")
     wait_until(lambda: sign(dev)["state"] == "waiting", what="the permission hook")
     assert "Run this command?" not in dev.screen()
     event = system.publish("-t", "dev", "-p", "critical", "stop")
     system.wait_outcome(event, "held: dialog")
+    os.unlink(dev.log + ".late")
     wait_until(lambda: "Run this command?" in dev.screen(), what="the dialog")
-    assert dev.keyed() == [] and not any("answer" in entry for entry in dev.entries())
+    assert dev.settled().keyed() == [] and not any("answer" in entry for entry in dev.entries())
     dev.keys("3")
     system.wait_confirmed(event, 30)
     dev.has_had("stop")
@@ -230,7 +231,7 @@ def test_where_no_hook_has_ever_spoken_the_bodies_are_typed(system: System) -> N
     dev = hooked(system)
     event = system.publish("-t", "dev", "x")
     system.wait_confirmed(event)
-    assert dev.prompts()[0].endswith("] x") and system.said(event)[0] == "typed: hook_silent"
+    assert dev.settled().prompts()[0].endswith("] x") and system.said(event)[0] == "typed: hook_silent"
 
 
 def test_a_wake_that_no_hook_answers_is_followed_by_the_bodies_and_they_are_no_repeat() -> None:
@@ -240,12 +241,12 @@ def test_a_wake_that_no_hook_answers_is_followed_by_the_bodies_and_they_are_no_r
         dev.mute()
         event = system.publish("-t", "dev", "x")
         system.wait_confirmed(event)
-        wake, body = dev.prompts()
+        wake, body = dev.settled().prompts()
         assert "1 message" in wake and body.endswith("] x") and "repeat" not in body
         assert "typed: hook_silent" in system.said(event) and parcel(dev) == []
         second = system.publish("-t", "dev", "y")  # no hook has spoken since: no other wake
         system.wait_confirmed(second)
-        assert dev.prompts()[2].endswith("] y")
+        assert dev.settled().prompts()[2].endswith("] y")
         dev.speak()
         third = system.publish("-t", "dev", "z")
         system.wait_confirmed(third)
@@ -294,4 +295,5 @@ def test_what_a_hook_took_while_no_broker_ran_is_not_told_again(system: System) 
     wait_until(lambda: dev.bodies() == ["x"], what="the hook")
     system.broker()
     system.wait_outcome(event, "confirmed: hook")
-    assert dev.bodies() == ["x"] and dev.keyed() == []
+    dev.has_had("x")
+    assert dev.keyed() == []
