@@ -5,13 +5,17 @@ with `synchronous: FULL` a power cut too, with `NORMAL` a power cut may take the
 Pages are of 1 KiB, because a change writes whole pages into the WAL: 45 microseconds for a task's three changes,
 with 4 KiB 55 and more syncs.
 
-A connection is for one process: after a fork the child opens its own.
+Threads may share a connection: a statement, or all of `with database:`, is one thread's at a time. Processes may
+not: after a fork the child opens its own. Nothing else in a process may open and close the file while it has a
+connection: the kernel would drop the connection's locks, and another process could take the WAL from under it.
 """
 
 from __future__ import annotations
 
 import _sqlite3
 import os
+from _thread import RLock
+from _weakref import ref
 
 from tmux_orchestrator.ground import files
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
@@ -30,6 +34,10 @@ _MEGABYTE = 1 << 20
 _BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
 DAMAGED = (_CORRUPT, _NOTADB)
+_ERRORS = (_sqlite3.Error, ValueError, OverflowError)  # the last two: of texts and numbers that it cannot take
+_REGULAR, _KIND = 0o100000, 0o170000  # of st_mode, as `stat` has them
+_PART = 256  # rows that a walk takes at once
+_opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
 
 
 class Damaged(DataError):
@@ -50,6 +58,8 @@ class Database:
         self._connection: Any = None
         self._pid = 0
         self._depth = 0
+        self._lock = RLock()
+        _opened.append(ref(self, _opened.remove))
         self._open()
 
     # statements
@@ -58,10 +68,11 @@ class Database:
         """All rows of one statement; it has taken effect when this returns."""
         if self._pid != os.getpid():
             self._open()
-        try:
-            return self._connection.execute(sql, values).fetchall()  # type: ignore[no-any-return]
-        except _sqlite3.Error as error:
-            raise self._told(error) from None
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchall()  # type: ignore[no-any-return]
+            except _ERRORS as error:
+                raise self._told(error) from None
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row, or None."""
@@ -72,32 +83,54 @@ class Database:
         """How many rows the statement changed."""
         if self._pid != os.getpid():
             self._open()
-        try:
-            return self._connection.execute(sql, values).rowcount  # type: ignore[no-any-return]
-        except _sqlite3.Error as error:
-            raise self._told(error) from None
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).rowcount  # type: ignore[no-any-return]
+            except _ERRORS as error:
+                raise self._told(error) from None
 
     def walk(self, sql: str, *values: object) -> Iterator[Row]:
         """The rows one by one, for results that may be large."""
         if self._pid != os.getpid():
             self._open()
-        try:
-            yield from self._connection.execute(sql, values)
-        except _sqlite3.Error as error:
-            raise self._told(error) from None
+        cursor = None
+        while True:
+            with self._lock:
+                try:
+                    cursor = cursor or self._connection.execute(sql, values)
+                    part = cursor.fetchmany(_PART)
+                except _ERRORS as error:
+                    raise self._told(error) from None
+            if not part:
+                return
+            yield from part
 
     def __enter__(self) -> Database:
         """Begin a transaction that writes; inside another one it is part of that."""
-        if not self._depth:
-            self.change("BEGIN IMMEDIATE")
-        self._depth += 1
+        if self._pid != os.getpid():
+            self._open()
+        self._lock.acquire()
+        try:
+            if not self._depth:
+                if self._connection.in_transaction:
+                    self._roll_back()  # of one that a signal's handler left between its begin and its body
+                self.change("BEGIN IMMEDIATE")
+            self._depth += 1
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._depth -= 1
-        if self._depth:
-            return
-        if kind is None:
+        try:
+            self._depth -= 1
+            if not self._depth:
+                self._finish(kind is None)
+        finally:
+            self._lock.release()
+
+    def _finish(self, is_done: bool) -> None:
+        if is_done:
             try:
                 self.change("COMMIT")
                 return
@@ -113,19 +146,32 @@ class Database:
             pass  # SQLite has done so itself: after a full disk, an I/O error
 
     def close(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
+        if self._pid != os.getpid():
+            return
+        with self._lock:
             self._connection.close()
-        self._connection = None
-        self._pid = 0
+            self._connection, self._pid = None, 0
 
     # opening
 
     def _open(self) -> None:
-        self._connection, self._depth = None, 0  # after a fork: the parent's, which the child may not even close
-        _make_private(self.path)
+        _drop_inherited()
+        with self._lock:
+            if self._pid == os.getpid():
+                return  # another thread was quicker
+            _make_private(self.path)
+            try:
+                self._connect()
+            except BaseException:
+                self._connection, self._pid = None, 0
+                raise
+
+    def _connect(self) -> None:
         try:
-            self._connection = _connect(self.path)
-            self._pid = os.getpid()
+            self._connection = _sqlite3.connect(
+                self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+            )
+            self._pid, self._depth = os.getpid(), 0
             if self._version is not None and self.version() != self._version:
                 self.migrate(self._version)
             self.change(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
@@ -159,8 +205,10 @@ class Database:
                     self.change(statement)
                 self.change(f"PRAGMA user_version = {version}")
 
-    def _told(self, error: _sqlite3.Error) -> OrcError:
+    def _told(self, error: Exception) -> OrcError:
         """The error as one of ours."""
+        if isinstance(error, ValueError | OverflowError):
+            return DataError("a text is not Unicode, or a number is too large: correct it")
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         text = str(error)
         if code in (_BUSY, _LOCKED):
@@ -178,33 +226,46 @@ class Database:
         return DataError(f"{self.path} did not take the change ({text}): run orc-task check")
 
 
-def _connect(path: str) -> Any:
-    return _sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64)
+def _drop_inherited() -> None:
+    """After a fork: close what the parent opened, all of it, before anything is opened.
+
+    SQLite takes the locks of the parent's connections for this process's own, and would take none.
+    """
+    mine = os.getpid()
+    for one in [known() for known in _opened]:
+        if one is not None and one._pid not in (0, mine):
+            one._connection, one._pid, one._lock = None, 0, RLock()
 
 
 def _make_private(path: str) -> None:
-    """The file exists, is ours alone and no link: SQLite would make it as the umask says. Raises NotPermitted."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    """The file exists, is ours alone and no link: SQLite would make it as the umask says. Raises NotPermitted.
+
+    It is never opened here: to close it again would drop the locks of whatever connection this process has.
+    """
     try:
         try:
-            fd = os.open(path, flags, 0o600)
+            found = os.lstat(path)
         except FileNotFoundError:
-            files.make_dir(os.path.dirname(path))
-            fd = os.open(path, flags, 0o600)
-    except OSError as error:
-        if os.path.isfile(path) and not os.path.islink(path):
-            return  # read-only: what only reads will do, and what writes is told
-        raise SystemFailure(
-            f"cannot open {path} ({error.strerror}): see that it is a file that you may write"
-        ) from None
-    try:
-        found = os.fstat(fd)
+            _make(path)
+            found = os.lstat(path)
+        if found.st_mode & _KIND != _REGULAR:
+            raise SystemFailure(f"{path} is no plain file: choose another team.message_queue.db_path")
         if found.st_uid != os.geteuid() and os.geteuid():
             raise NotPermitted(f"{path} belongs to another user: choose another team.message_queue.db_path")
         if found.st_mode & 0o077:
-            os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)
+            os.chmod(path, 0o600)
+    except OSError as error:
+        raise SystemFailure(
+            f"cannot open {path} ({error.strerror}): see that it is a file that you may write"
+        ) from None
+
+
+def _make(path: str) -> None:
+    files.make_dir(os.path.dirname(path))
+    try:
+        os.mknod(path, _REGULAR | 0o600)
+    except FileExistsError:
+        pass  # another process was quicker
 
 
 def _split(statements: str) -> list[str]:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from tmux_orchestrator.work.database import Database
+    from tmux_orchestrator.work.database import Database, Row
     from tmux_orchestrator.work.queue import Rules
 
 _MINE = "task_id = ? AND token = ? AND live = 2 AND wake_boot > ?"
@@ -33,9 +33,17 @@ UPDATE tasks SET status = 'queued', live = 3, wake_boot = ?, token = NULL, worke
                  error_message = ?, exit_code = ?, output = ?
 WHERE task_id = ?"""
 _BACK = """
-UPDATE tasks SET status = 'queued', live = 1, wake_boot = NULL, token = NULL, worker = NULL, started_at = NULL,
+UPDATE tasks SET status = 'queued', live = ?, wake_boot = ?, token = NULL, worker = NULL, started_at = NULL,
                  attempt = attempt - ?, error_message = ?
 WHERE task_id = ?"""
+_AGAIN = """
+UPDATE tasks SET status = 'queued', live = ?, token = NULL, worker = NULL, started_at = NULL, completed_at = NULL,
+                 duration_ms = NULL, error_message = NULL, exit_code = NULL, output = NULL, not_before = NULL,
+                 expires = NULL, due_ns = NULL, max_attempts = max(max_attempts, attempt + 1)
+WHERE task_id = ?"""
+_UNFINISHED = """
+SELECT before.task_id, before.status FROM deps JOIN tasks AS before ON before.task_id = deps.after_id
+WHERE deps.task_id = ? AND before.status <> 'completed'"""
 
 
 def complete(
@@ -44,8 +52,7 @@ def complete(
     """Raises DataError for a claim that is lost; twice with the same token is once."""
     ticks = clock.boot_ns()
     stamp = clock.stamp(clock.now_ns())
-    kept = output and output[-_TEXT:]
-    if not database.change(_COMPLETE, stamp, exit_code, kept, duration_ms, ticks, task_id, token, ticks):
+    if not database.change(_COMPLETE, stamp, exit_code, _tail(output), duration_ms, ticks, task_id, token, ticks):
         if database.row("SELECT 1 FROM tasks WHERE task_id = ? AND token = ? AND status = 'completed'", task_id, token):
             return
         refuse(database, task_id, token, "completed")
@@ -69,7 +76,7 @@ def fail(
         attempt, most = found
         if retry and attempt < most:
             rest = min(rules.longest_rest, rules.first_rest * 2 ** (attempt - 1))
-            values = (ticks + int(rest * 1e9), error[:_TEXT], exit_code, output and output[-_TEXT:], task_id)
+            values = (ticks + int(rest * 1e9), _head(error), exit_code, _tail(output), task_id)
             database.change(_REST, *values)
             return "queued"
         status = "dead" if retry else "failed"
@@ -84,17 +91,18 @@ def take_back(database: Database, task_id: str, why: str) -> None:
         if found is None:
             return
         if found[0] < found[1]:
-            database.change(_BACK, 0, why, task_id)
+            database.change(_BACK, 1, None, 0, why, task_id)
         else:
             _end(database, task_id, "dead", why)
 
 
-def release(database: Database, task_id: str, token: str) -> None:
+def release(database: Database, task_id: str, token: str, rest: float) -> None:
     with database:
         ticks = clock.boot_ns()
         if database.row(f"SELECT 1 FROM tasks WHERE {_MINE}", task_id, token, ticks) is None:
             refuse(database, task_id, token, "given back")
-        database.change(_BACK, 1, "given back", task_id)
+        live, wake = (3, ticks + int(rest * 1e9)) if rest else (1, None)
+        database.change(_BACK, live, wake, 1, "given back", task_id)
 
 
 def cancel(database: Database, task_id: str, reason: str) -> bool:
@@ -109,18 +117,18 @@ def cancel(database: Database, task_id: str, reason: str) -> bool:
 
 
 def again(database: Database, task_id: str) -> bool:
+    """Raises DataError for a task that comes after one which did not complete and is not going to."""
     with database:
         found = database.row("SELECT status FROM tasks WHERE task_id = ?", task_id)
         if found is None:
             raise DataError(f"there is no task {task_id!r}: see orc-task list")
         if found[0] not in ("failed", "dead", "cancelled"):
             return False
-        database.change(
-            "UPDATE tasks SET status = 'queued', live = 1, token = NULL, worker = NULL, started_at = NULL, "
-            "completed_at = NULL, duration_ms = NULL, error_message = NULL, exit_code = NULL, output = NULL, "
-            "max_attempts = max(max_attempts, attempt + 1) WHERE task_id = ?",
-            task_id,
-        )
+        waits = unfinished(database, task_id)
+        for before, status in waits:
+            if status not in ("queued", "running"):
+                raise DataError(f"task {task_id} comes after {before}, which is {status}: retry that one first")
+        database.change(_AGAIN, None if waits else 1, task_id)
     return True
 
 
@@ -129,7 +137,7 @@ def _end(
 ) -> None:
     """End the task, and cancel all that could only come after it. Within a transaction."""
     stamp, ticks = clock.stamp(clock.now_ns()), clock.boot_ns()
-    database.change(_END, status, stamp, error[:_TEXT], exit_code, output and output[-_TEXT:], ticks, task_id)
+    database.change(_END, status, stamp, _head(error), exit_code, _tail(output), ticks, task_id)
     ended = [task_id]
     while ended:
         first = ended.pop()
@@ -138,6 +146,24 @@ def _end(
                 why = f"it had to come after {first}, which did not complete"
                 database.change(_END, "cancelled", stamp, why, None, None, ticks, later)
                 ended.append(later)
+
+
+def unfinished(database: Database, task_id: str) -> list[Row]:
+    """(id, status) of what has to be completed before the task, and is not."""
+    return database.rows(_UNFINISHED, task_id)
+
+
+def plain(text: str) -> str:
+    """The text as the database can keep it: half characters, of bytes that were no UTF-8, as question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _head(text: str) -> str:
+    return plain(text)[:_TEXT]
+
+
+def _tail(text: str | None) -> str | None:
+    return text and plain(text)[-_TEXT:]
 
 
 def refuse(database: Database, task_id: str, token: str, what: str) -> NoReturn:
@@ -159,6 +185,9 @@ _OLD = """
 FROM tasks WHERE live IS NULL AND status IN ('completed', 'failed', 'cancelled', 'dead') AND completed_at < ?
 AND task_id NOT IN (SELECT task_id FROM outbox)"""
 
+_OLD_DEPS = """
+DELETE FROM deps WHERE task_id NOT IN (SELECT task_id FROM tasks WHERE status IN ('queued', 'cancelled'))"""
+
 
 def old(database: Database, days: int) -> int:
     """How many tasks ended more than so many days ago."""
@@ -170,7 +199,7 @@ def prune(database: Database, days: int) -> int:
     before = _days_ago(days)
     with database:
         gone = database.change(f"DELETE {_OLD}", before)
-        database.change("DELETE FROM deps WHERE task_id NOT IN (SELECT task_id FROM tasks WHERE status = 'queued')")
+        database.change(_OLD_DEPS)
         database.change("DELETE FROM agent_metrics WHERE timestamp < ?", before)
     return gone
 

@@ -14,12 +14,36 @@ from tmux_orchestrator.work import ending
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmux_orchestrator.work.database import Database
+    from tmux_orchestrator.work.message import Message
     from tmux_orchestrator.work.queue import Rules
 
 KINDS = ("recipient", "group")
-_UNFINISHED = """
-SELECT 1 FROM deps JOIN tasks AS before ON before.task_id = deps.after_id
-WHERE deps.task_id = ? AND before.status <> 'completed'"""
+_RESTED = "UPDATE tasks SET live = 1, wake_boot = NULL WHERE task_id = ? AND live = 3 AND wake_boot <= ?"
+_SAME = "SELECT 1 FROM tasks WHERE task_id = ? AND token = ? AND live = 2 AND wake_boot = ?"
+
+_GIVEN = "task_id, sender, recipient, type, priority, payload, created_at, attempt, max_attempts, grp, correlation_id"
+
+
+def _claiming(which: str, recipient: str) -> str:
+    """Claim the first that is ready of those `which`, and that the limits of its recipient and its group leave room."""
+    return f"""
+UPDATE tasks SET status = 'running', live = 2, attempt = attempt + 1, token = ?1, worker = ?2, started_at = ?3,
+                 started_boot = ?4, wake_boot = ?5, error_message = NULL
+WHERE task_id = (
+    SELECT task_id FROM tasks
+    WHERE live = 1 AND {which}
+      AND NOT EXISTS (SELECT 1 FROM limits WHERE kind = 'recipient' AND name = {recipient}
+                      AND parallel <= (SELECT count(*) FROM tasks AS other
+                                       WHERE other.live = 2 AND other.recipient = {recipient}))
+      AND (grp IS NULL OR NOT EXISTS (
+          SELECT 1 FROM limits WHERE kind = 'group' AND name = tasks.grp
+          AND parallel <= (SELECT count(*) FROM tasks AS other WHERE other.live = 2 AND other.grp = tasks.grp)))
+    ORDER BY priority, created_at LIMIT 1)
+RETURNING {_GIVEN}"""
+
+
+CLAIM = _claiming("recipient = ?6", "?6")
+CLAIM_ONE = _claiming("task_id = ?6", "tasks.recipient")
 
 
 def worker(pid: int) -> str:
@@ -54,17 +78,18 @@ def sweep(database: Database, rules: Rules) -> None:
     ticks, now = clock.boot_ns(), clock.now_ns()
     held = database.rows("SELECT task_id, live, wake_boot, worker, token FROM tasks WHERE live IN (2, 3)")
     rested = [row[0] for row in held if row[1] == 3 and row[2] <= ticks]
-    lost = [(row[0], row[4], _why(row[2] <= ticks, row[3])) for row in held if row[1] == 2]
-    lost = [one for one in lost if one[2]]
+    lost = [(row[0], row[4], row[2], _why(row[2] <= ticks, row[3])) for row in held if row[1] == 2]
+    lost = [one for one in lost if one[3]]
     due = database.rows("SELECT task_id, not_before, expires FROM tasks WHERE status = 'queued' AND due_ns <= ?", now)
     over = database.rows("SELECT kind, name FROM limits WHERE until_ns <= ?", now)
     if not (rested or lost or due or over):
         return
     with database:
+        # What was read may have changed meanwhile: another swept, a worker ended its task or extended its lease.
         for task_id in rested:
-            database.change("UPDATE tasks SET live = 1, wake_boot = NULL WHERE task_id = ? AND live = 3", task_id)
-        for task_id, token, why in lost:
-            if database.row("SELECT 1 FROM tasks WHERE task_id = ? AND token = ? AND live = 2", task_id, token):
+            database.change(_RESTED, task_id, ticks)
+        for task_id, token, wake, why in lost:
+            if database.row(_SAME, task_id, token, wake):
                 ending.take_back(database, task_id, why)
         for task_id, _, expires in due:
             _let_in(database, task_id, expires, now)
@@ -77,21 +102,32 @@ def _why(is_over: bool, named: str) -> str:
     return "its lease ended" if is_over else ""
 
 
+def wait_for(database: Database, message: Message) -> None:
+    """Let the task that was just queued wait for those that it comes after. Raises DataError."""
+    for before in message.after:
+        if before == message.task_id:
+            raise DataError(f"task {before} cannot come after itself: name others")
+        found = database.row("SELECT status FROM tasks WHERE task_id = ?", before)
+        if found is None:
+            raise DataError(f"there is no task {before!r} to come after: send that one first")
+        if found[0] in ("failed", "dead", "cancelled"):
+            raise DataError(f"task {before} is {found[0]}: what comes after it would wait for ever")
+        if found[0] != "completed":
+            database.change("INSERT OR IGNORE INTO deps VALUES (?, ?)", before, message.task_id)
+            database.change("UPDATE tasks SET live = NULL WHERE task_id = ?", message.task_id)
+
+
 def _let_in(database: Database, task_id: str, expires: str | None, now: int) -> None:
     """The task's time has come: to run, or to expire."""
+    if not database.row("SELECT 1 FROM tasks WHERE task_id = ? AND status = 'queued' AND due_ns <= ?", task_id, now):
+        return  # it was begun meanwhile
     ends = clock.parse_stamp(expires) if expires else None
     if ends is not None and ends <= now:
         ending.cancel(database, task_id, "expired")
         return
-    ready = None if database.row(_UNFINISHED, task_id) else 1
-    database.change(
-        "UPDATE tasks SET live = coalesce(live, ?), not_before = NULL, due_ns = ? "
-        "WHERE task_id = ? AND status = 'queued' AND due_ns <= ?",
-        ready,
-        ends,
-        task_id,
-        now,
-    )
+    ready = None if ending.unfinished(database, task_id) else 1
+    let = "UPDATE tasks SET live = coalesce(live, ?), not_before = NULL, due_ns = ? WHERE task_id = ?"
+    database.change(let, ready, ends, task_id)
 
 
 def limit(database: Database, kind: str, which: str, parallel: int | None, until_ns: int | None, reason: str) -> None:
@@ -104,5 +140,10 @@ def limit(database: Database, kind: str, which: str, parallel: int | None, until
     if type(parallel) is not int or not 0 <= parallel <= 1_000_000:
         raise DataError("the limit is no number from 0 (paused) on: correct it")
     database.change(
-        "INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?, ?)", kind, which, parallel, until_ns, reason[:200]
+        "INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?, ?)",
+        kind,
+        which,
+        parallel,
+        until_ns,
+        ending.plain(reason)[:200],
     )

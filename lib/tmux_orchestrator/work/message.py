@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from _thread import get_ident
+
 from tmux_orchestrator.eventlog.event import Ids, is_id, is_word
 from tmux_orchestrator.ground import clock, fastjson
-from tmux_orchestrator.ground.errors import DataError
+from tmux_orchestrator.ground.errors import DataError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +17,9 @@ LARGEST = 1 << 20  # bytes of a payload's JSON
 FIRST, LAST = 1, 10  # priorities
 _PRIORITIES = range(FIRST, LAST + 1)
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "dead")
+_MOST = 1000  # threads whose makers are kept
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:@-")
-_ids = Ids()
+_makers: dict[tuple[int, int], Ids] = {}  # of this process, each thread has its own; of a parent, they would repeat
 
 
 class Message:
@@ -27,6 +31,7 @@ class Message:
     """
 
     __slots__ = (
+        "_made",
         "after",
         "attempt",
         "correlation_id",
@@ -56,19 +61,21 @@ class Message:
         task_id: str = "",
         *,
         group: str | None = None,
-        after: tuple[str, ...] | list[str] = (),
+        after: tuple[str, ...] | list[str] | str = (),
         not_before: str | None = None,
         expires: str | None = None,
         correlation_id: str | None = None,
         max_attempts: int | None = None,
     ) -> None:
         self.sender, self.recipient, self.type, self.payload, self.priority = sender, recipient, type, payload, priority
+        made = ""
         if not (timestamp and task_id):
             now = clock.now_ns()
-            timestamp = timestamp or clock.stamp(now)
-            task_id = task_id or _ids.make(now)
-        self.timestamp, self.task_id = timestamp, task_id
-        self.group, self.after, self.correlation_id = group, tuple(after), correlation_id
+            timestamp = timestamp or (made := clock.stamp(now))
+            task_id = task_id or _make_id(now)
+        self.timestamp, self.task_id, self._made = timestamp, task_id, made
+        self.group, self.correlation_id = group, correlation_id
+        self.after = (after,) if isinstance(after, str) else tuple(after)
         self.not_before, self.expires, self.max_attempts = not_before, expires, max_attempts
         self.attempt, self.token, self.lease_until = 0, "", ""
 
@@ -76,7 +83,8 @@ class Message:
         return f"Message({self.task_id}: {self.sender} -> {self.recipient}, {self.type}, priority {self.priority})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Message) and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)
+        names = self.__slots__[1:]  # whether the time was made here is nothing that a task says
+        return isinstance(other, Message) and all(getattr(self, name) == getattr(other, name) for name in names)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -111,8 +119,7 @@ class Message:
                 and type(self.priority) is int
                 and self.group is None is self.max_attempts
                 and self.correlation_id is None
-                and len(self.timestamp) == 27
-                and self.timestamp.endswith("Z")
+                and self.timestamp is self._made
             )
         except (TypeError, IndexError, AttributeError):
             return False
@@ -133,7 +140,7 @@ class Message:
         line = self.correlation_id
         if line is not None and not (isinstance(line, str) and 0 < len(line) <= 128 and line.isprintable()):
             raise DataError("the correlation id is not a line of 1 to 128 characters: shorten it")
-        moment(self.timestamp, "the timestamp")
+        self.timestamp = clock.stamp(moment(self.timestamp, "the timestamp"))
 
 
 def name(text: object, what: str) -> str:
@@ -143,11 +150,23 @@ def name(text: object, what: str) -> str:
     return text
 
 
-def moment(text: str | None, what: str) -> int | None:
-    """Nanoseconds since the epoch of an RFC 3339 time in UTC. Raises DataError."""
-    if text is None:
-        return None
+def moment(text: object, what: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time; without an offset it is the home's. Raises DataError."""
+    from tmux_orchestrator.ground import times  # seldom
+
     try:
-        return clock.parse_stamp(text)
-    except (ValueError, TypeError, IndexError):
-        raise DataError(f"{what} is no time such as 2026-11-26T18:00:00Z: correct it") from None
+        if isinstance(text, str) and text[4:5] == "-" and len(text) <= 40:
+            return times.parse_time(text, 0)
+    except UsageError:
+        pass
+    raise DataError(f"{what} is no time such as 2026-11-26T18:00:00Z: correct it")
+
+
+def _make_id(now: int) -> str:
+    who = os.getpid(), get_ident()
+    maker = _makers.get(who)
+    if maker is None:
+        if len(_makers) > _MOST:
+            _makers.clear()
+        maker = _makers[who] = Ids()
+    return maker.make(now)

@@ -11,6 +11,7 @@ A crash at any moment leaves a task queued, running under a lease, or ended: nev
 from __future__ import annotations
 
 import os
+from itertools import count
 
 from tmux_orchestrator.ground import clock, config, fastjson, paths
 from tmux_orchestrator.ground.errors import DataError, TryLater
@@ -28,31 +29,13 @@ if TYPE_CHECKING:
 READY, RUNNING, RESTING = 1, 2, 3  # the column `live`
 HIGH, LOW = 2, 8  # priorities up to HIGH are taken however full the queue is; those from LOW on are refused first
 _SECOND = 1_000_000_000
+_LONGEST = 315_360_000  # seconds of a lease: ten years
 
 _SEND = """
 INSERT INTO tasks (task_id, sender, recipient, type, priority, payload, created_at, max_attempts, grp, correlation_id,
                    not_before, expires, due_ns, live)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (task_id) DO NOTHING"""
-_GIVEN = "task_id, sender, recipient, type, priority, payload, created_at, attempt, max_attempts, grp, correlation_id"
-_CLAIM = f"""
-UPDATE tasks SET status = 'running', live = 2, attempt = attempt + 1, token = ?1, worker = ?2, started_at = ?3,
-                 started_boot = ?4, wake_boot = ?5, error_message = NULL
-WHERE task_id = (
-    SELECT task_id FROM tasks
-    WHERE live = 1 AND recipient = ?6
-      AND NOT EXISTS (SELECT 1 FROM limits WHERE kind = 'recipient' AND name = ?6
-                      AND parallel <= (SELECT count(*) FROM tasks WHERE live = 2 AND recipient = ?6))
-      AND (grp IS NULL OR NOT EXISTS (
-          SELECT 1 FROM limits WHERE kind = 'group' AND name = tasks.grp
-          AND parallel <= (SELECT count(*) FROM tasks AS other WHERE other.live = 2 AND other.grp = tasks.grp)))
-    ORDER BY priority, created_at LIMIT 1)
-RETURNING {_GIVEN}"""
-_CLAIM_ONE = f"""
-UPDATE tasks SET status = 'running', live = 2, attempt = attempt + 1, token = ?1, worker = ?2, started_at = ?3,
-                 started_boot = ?4, wake_boot = ?5, error_message = NULL
-WHERE task_id = ?6 AND live = 1
-RETURNING {_GIVEN}"""
 _MINE = "task_id = ? AND token = ? AND live = 2 AND wake_boot > ?"
 
 
@@ -90,8 +73,8 @@ class MessageQueue:
         self.db_path = path_of(self.home, db_path or settings.get("team.message_queue.db_path"))
         self.database = Database(self.db_path, self.rules.full)
         self._tokens: dict[str, str] = {}
-        self._token_head, self._claims = os.urandom(6).hex(), 0
-        self._worker = ""
+        self._claimer, self._token_head, self._worker = 0, "", ""
+        self._claims = count(1)
         self._swept_at = 0
         self._room = 0  # tasks that may be sent until it is counted again how many wait
         leases.after_boot(self.database)
@@ -108,7 +91,8 @@ class MessageQueue:
     def send_all(self, messages: list[Message]) -> int:
         """Queue all of them or, when one is wrong or there is no room, none; how many are new."""
         values = [self._values(message) for message in messages]
-        self._make_room(messages)
+        if messages:
+            self._make_room(messages)
         if len(messages) == 1 and not messages[0].after:
             return self._insert(values[0])
         new = 0
@@ -117,7 +101,7 @@ class MessageQueue:
                 sent = self._insert(one)
                 new += sent
                 if sent and message.after:
-                    self._wait_for(message)
+                    leases.wait_for(self.database, message)
         return new
 
     def _insert(self, values: tuple[object, ...]) -> int:
@@ -125,8 +109,9 @@ class MessageQueue:
 
     def _values(self, message: Message) -> tuple[object, ...]:
         payload = message.checked()
-        begins, ends = moment(message.not_before, "not_before"), moment(message.expires, "expires")
-        waits = begins is not None and begins > clock.now_ns()
+        begins = message.not_before and moment(message.not_before, "not_before")
+        ends = message.expires and moment(message.expires, "expires")
+        waits = begins and begins > clock.now_ns()
         return (
             message.task_id,
             message.sender,
@@ -138,22 +123,11 @@ class MessageQueue:
             message.max_attempts or self.rules.attempts,
             message.group,
             message.correlation_id,
-            message.not_before if waits else None,
-            message.expires,
-            begins if waits else ends,
+            clock.stamp(begins) if begins and waits else None,
+            clock.stamp(ends) if ends else None,
+            (begins if waits else ends) or None,
             None if waits else READY,
         )
-
-    def _wait_for(self, message: Message) -> None:
-        for before in message.after:
-            found = self.database.row("SELECT status FROM tasks WHERE task_id = ?", before)
-            if found is None:
-                raise DataError(f"there is no task {before!r} to come after: send that one first")
-            if found[0] in ("failed", "dead", "cancelled"):
-                raise DataError(f"task {before} is {found[0]}: what comes after it would wait for ever")
-            if found[0] != "completed":
-                self.database.change("INSERT OR IGNORE INTO deps VALUES (?, ?)", before, message.task_id)
-                self.database.change("UPDATE tasks SET live = NULL WHERE task_id = ?", message.task_id)
 
     def _make_room(self, messages: list[Message]) -> None:
         """Refuse new low work when the queue is full, normal work when it is twice as full; high work is taken."""
@@ -164,11 +138,15 @@ class MessageQueue:
         if self._room < len(messages) or least >= LOW:
             waiting = self.size()
             self._room = (2 * self.rules.largest - waiting) // 16
-            if waiting + len(messages) > bound:
+            if waiting + len(messages) > bound and not self._are_known(messages):
                 raise TryLater(
                     f"the queue is full ({waiting} tasks wait): try again later, or send with a higher priority"
                 )
         self._room -= len(messages)
+
+    def _are_known(self, messages: list[Message]) -> bool:
+        sql = "SELECT 1 FROM tasks WHERE task_id = ?"
+        return all(self.database.row(sql, message.task_id) is not None for message in messages)
 
     # claiming
 
@@ -181,29 +159,49 @@ class MessageQueue:
         "" for none: then only the lease frees the task.
         """
         self.sweep()
-        return self._claim(_CLAIM, name(recipient, "the recipient"), lease, worker)
+        return self._claim(leases.CLAIM, name(recipient, "the recipient"), lease, worker)
 
     def take(self, task_id: str, lease: float | None = None, worker: str | None = None) -> Message | None:
-        """Claim this very task; None when it is not ready."""
-        return self._claim(_CLAIM_ONE, task_id, lease, worker)
+        """Claim this very task; None when it is not ready, or a limit forbids it."""
+        self.sweep()
+        return self._claim(leases.CLAIM_ONE, task_id, lease, worker)
 
     def _claim(self, sql: str, which: str, lease: float | None, worker: str | None) -> Message | None:
-        self._claims += 1
-        token = f"{self._token_head}{self._claims:x}"
+        span = self._span(lease)
+        if self._claimer != os.getpid():
+            self._begin_claims()
         if worker is None:
-            worker = self._worker = self._worker or leases.worker(os.getpid())
-        now, ticks = clock.now_ns(), clock.boot_ns()
-        span = int((self.rules.lease if lease is None else lease) * 1e9)
-        row = self.database.row(sql, token, worker, clock.stamp(now), ticks, ticks + span, which)
-        if row is None:
-            return None
-        task_id, sender, recipient, type, priority, payload, created_at, attempt, most, group, correlation_id = row
-        given = Message(sender, recipient, type, fastjson.loads(payload), priority, created_at, task_id)
-        given.group, given.correlation_id = group, correlation_id
-        given.attempt, given.max_attempts, given.token = attempt, most, token
-        given.lease_until = clock.stamp(now + span)
-        self._tokens[given.task_id] = token
-        return given
+            worker = self._worker
+        while True:
+            token = f"{self._token_head}{next(self._claims):x}"
+            now, ticks = clock.now_ns(), clock.boot_ns()
+            row = self.database.row(sql, token, worker, clock.stamp(now), ticks, ticks + span, which)
+            if row is None:
+                return None
+            task_id, sender, recipient, type, priority, text, created_at, attempt, most, group, correlation_id = row
+            try:
+                payload = fastjson.loads(text)
+            except ValueError as error:  # only the code of others writes such
+                ending.fail(self.database, self.rules, task_id, token, f"its payload: {error}", False, None, None)
+                continue
+            given = Message(sender, recipient, type, payload, priority, created_at, task_id)
+            given.group, given.correlation_id = group, correlation_id
+            given.attempt, given.max_attempts, given.token = attempt, most, token
+            given.lease_until = clock.stamp(now + span)
+            self._tokens[task_id] = token
+            return given
+
+    def _begin_claims(self) -> None:
+        """For this process: what it inherited of its parent, by a fork, would name the parent's."""
+        self._token_head, self._worker = os.urandom(6).hex(), leases.worker(os.getpid())
+        self._claimer = os.getpid()
+
+    def _span(self, lease: float | None) -> int:
+        """Nanoseconds that a claim holds. Raises DataError."""
+        seconds = self.rules.lease if lease is None else lease
+        if not 0 < seconds <= _LONGEST:
+            raise DataError("the lease is no time above 0 and up to ten years: correct it")
+        return int(seconds * 1e9)
 
     def sweep(self, now: bool = False) -> None:
         """Take back what dead workers and ended leases hold, let in what is due: ten times a second at most."""
@@ -227,7 +225,7 @@ class MessageQueue:
     def extend(self, task_id: str, lease: float | None = None, token: str | None = None) -> str:
         """Hold the task for so many seconds from now on; until when (RFC 3339). Raises DataError when it is lost."""
         ticks = clock.boot_ns()
-        span = int((self.rules.lease if lease is None else lease) * 1e9)
+        span = self._span(lease)
         held = self._token(task_id, token)
         if not self.database.change(
             f"UPDATE tasks SET wake_boot = ? WHERE {_MINE}", ticks + span, task_id, held, ticks
@@ -266,10 +264,13 @@ class MessageQueue:
         self._tokens.pop(task_id, None)
         return status
 
-    def release(self, task_id: str, token: str | None = None) -> None:
-        """Give the task back as if it had never been claimed. Raises DataError for a claim that is lost."""
+    def release(self, task_id: str, token: str | None = None, rest: float = 0.0) -> None:
+        """Give the task back as if it had never been claimed; it may be claimed again after `rest` seconds.
+
+        Raises DataError for a claim that is lost.
+        """
         held = self._token(task_id, token)
-        ending.release(self.database, task_id, held)
+        ending.release(self.database, task_id, held, rest)
         self._tokens.pop(task_id, None)
 
     def _token(self, task_id: str, token: str | None) -> str:

@@ -105,7 +105,19 @@ ADDED = {
 
 _INDEXES = ("idx_priority", "idx_duration", "idx_recipient_status", "idx_status")
 
+
+def _stamps(table: str, column: str) -> str:
+    """The document's code writes local times without an offset: make RFC 3339 in UTC of them, as all others are."""
+    plain = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
+    utc = f"strftime('%Y-%m-%dT%H:%M:%S', substr({column}, 1, 19), 'utc')"
+    return f"""
+UPDATE {table} SET {column} = coalesce({utc} || '.' || substr(substr({column}, 21) || '000000', 1, 6) || 'Z', {column})
+WHERE {column} GLOB '{plain}' OR {column} GLOB '{plain}.[0-9]*[0-9]';
+"""
+
+
 _SECOND = """
+UPDATE tasks SET task_id = lower(hex(randomblob(13))) WHERE task_id IS NULL;
 UPDATE tasks SET live = NULL WHERE status NOT IN ('queued', 'running');
 UPDATE tasks SET status = 'queued', started_at = NULL WHERE status = 'running';
 CREATE INDEX idx_priority ON tasks(live, recipient, priority, created_at) WHERE live IS NOT NULL;
@@ -173,7 +185,9 @@ def _to_1() -> str:
 
 def _to_2() -> str:
     columns = "".join(f"ALTER TABLE tasks ADD COLUMN {name} {kind};\n" for name, kind in ADDED.items())
-    return _without(_INDEXES) + columns + _SECOND + _views(_FAILED_2)
+    times = [("tasks", name) for name in ("created_at", "started_at", "completed_at")]
+    stamps = "".join(_stamps(*one) for one in [*times, ("agent_metrics", "timestamp")])
+    return _without(_INDEXES) + columns + stamps + _SECOND + _views(_FAILED_2)
 
 
 def _back_to_1() -> str:
