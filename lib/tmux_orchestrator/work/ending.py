@@ -28,18 +28,19 @@ UPDATE tasks SET status = ?, live = NULL, wake_boot = NULL, due_ns = NULL, compl
                  exit_code = ?, output = ?,
                  duration_ms = CASE WHEN live = 2 THEN (? - started_boot) / 1000000 END
 WHERE task_id = ?"""
-_REST = """
+_TRIED = "tried_ms = tried_ms + coalesce(max(0, (? - started_boot) / 1000000), 0)"
+_REST = f"""
 UPDATE tasks SET status = 'queued', live = 3, wake_boot = ?, token = NULL, worker = NULL, started_at = NULL,
-                 error_message = ?, exit_code = ?, output = ?
+                 error_message = ?, exit_code = ?, output = ?, rested_ms = rested_ms + ?, {_TRIED}
 WHERE task_id = ?"""
-_BACK = """
+_BACK = f"""
 UPDATE tasks SET status = 'queued', live = ?, wake_boot = ?, token = NULL, worker = NULL, started_at = NULL,
-                 attempt = attempt - ?, error_message = ?
+                 attempt = attempt - ?, error_message = ?, {_TRIED}
 WHERE task_id = ?"""
 _AGAIN = """
 UPDATE tasks SET status = 'queued', live = ?, token = NULL, worker = NULL, started_at = NULL, completed_at = NULL,
-                 duration_ms = NULL, error_message = NULL, exit_code = NULL, output = NULL, not_before = NULL,
-                 expires = NULL, due_ns = NULL, max_attempts = max(max_attempts, attempt + 1)
+                 tried_ms = tried_ms + coalesce(duration_ms, 0), duration_ms = NULL, error_message = NULL,
+                 exit_code = NULL, output = NULL, not_before = NULL, expires = NULL, due_ns = NULL, max_attempts = max(max_attempts, attempt + 1)
 WHERE task_id = ?"""
 _UNFINISHED = """
 SELECT before.task_id, before.status FROM deps JOIN tasks AS before ON before.task_id = deps.after_id
@@ -76,8 +77,8 @@ def fail(
         attempt, most = found
         if retry and attempt < most:
             rest = min(rules.longest_rest, rules.first_rest * 2 ** (attempt - 1))
-            values = (ticks + int(rest * 1e9), _head(error), exit_code, _tail(output), task_id)
-            database.change(_REST, *values)
+            kept = (_head(error), exit_code, _tail(output))
+            database.change(_REST, ticks + int(rest * 1e9), *kept, int(rest * 1000), ticks, task_id)
             return "queued"
         status = "dead" if retry else "failed"
         _end(database, task_id, status, error, exit_code, output)
@@ -91,7 +92,7 @@ def take_back(database: Database, task_id: str, why: str) -> None:
         if found is None:
             return
         if found[0] < found[1]:
-            database.change(_BACK, 1, None, 0, why, task_id)
+            database.change(_BACK, 1, None, 0, why, clock.boot_ns(), task_id)
         else:
             _end(database, task_id, "dead", why)
 
@@ -102,7 +103,7 @@ def release(database: Database, task_id: str, token: str, rest: float) -> None:
         if database.row(f"SELECT 1 FROM tasks WHERE {_MINE}", task_id, token, ticks) is None:
             refuse(database, task_id, token, "given back")
         live, wake = (3, ticks + int(rest * 1e9)) if rest else (1, None)
-        database.change(_BACK, live, wake, 1, "given back", task_id)
+        database.change(_BACK, live, wake, 1, "given back", ticks, task_id)
 
 
 def cancel(database: Database, task_id: str, reason: str) -> bool:

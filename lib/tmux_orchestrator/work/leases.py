@@ -69,6 +69,7 @@ def after_boot(database: Database) -> None:
         if database.row("SELECT value FROM meta WHERE name = 'boot'") == (boot,):
             return
         database.change("UPDATE tasks SET live = 1, wake_boot = NULL WHERE live = 3")
+        database.change("UPDATE tasks SET started_boot = NULL WHERE live = 2")
         for (task_id,) in database.rows("SELECT task_id FROM tasks WHERE live = 2"):
             ending.take_back(database, task_id, "the machine was started anew")
         database.change("UPDATE meta SET value = ? WHERE name = 'boot'", boot)

@@ -10,6 +10,8 @@ The columns that carry the queue, beside the document's:
                 tasks) or it ended. Only what is live stands in the index of the claims, so history costs them nothing.
     wake_boot   of a running task the end of its lease, of a resting one the end of its rest: nanoseconds since boot
     due_ns      of a waiting task when it may run, or when it expires: nanoseconds since the epoch
+    tried_ms    how long attempts before this one ran
+    rested_ms   how long it rested between them
     token       who may end it: each claim makes a new one
 
 The document's indexes keep their names. What they index is only what the queries of their names read (see
@@ -101,9 +103,11 @@ ADDED = {
     "correlation_id": "TEXT",
     "exit_code": "INTEGER",
     "output": "TEXT",
+    "tried_ms": "INTEGER NOT NULL DEFAULT 0",
+    "rested_ms": "INTEGER NOT NULL DEFAULT 0",
 }
 
-_INDEXES = ("idx_priority", "idx_duration", "idx_recipient_status", "idx_status")
+_INDEXES = ("idx_priority", "idx_duration", "idx_recipient_status", "idx_status", "idx_completed")
 
 
 def _stamps(table: str, column: str) -> str:
@@ -124,6 +128,7 @@ CREATE INDEX idx_priority ON tasks(live, recipient, priority, created_at) WHERE 
 CREATE INDEX idx_duration ON tasks(duration_ms DESC) WHERE status = 'completed' AND duration_ms IS NOT NULL;
 CREATE INDEX idx_recipient_status ON tasks(recipient, status, completed_at) WHERE status IN ('failed', 'dead');
 CREATE INDEX idx_status ON tasks(status, due_ns) WHERE due_ns IS NOT NULL;
+CREATE INDEX idx_completed ON tasks(completed_at) WHERE completed_at IS NOT NULL;
 CREATE TABLE deps (
     after_id TEXT NOT NULL,
     task_id TEXT NOT NULL,
