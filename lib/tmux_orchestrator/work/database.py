@@ -149,8 +149,12 @@ class Database:
         if self._pid != os.getpid():
             return
         with self._lock:
-            self._connection.close()
-            self._connection, self._pid = None, 0
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection, self._pid = self._connection, None, 0
+        if connection is not None:
+            connection.close()  # of itself it would live until the next collection of garbage
 
     # opening
 
@@ -163,7 +167,7 @@ class Database:
             try:
                 self._connect()
             except BaseException:
-                self._connection, self._pid = None, 0
+                self._drop()
                 raise
 
     def _connect(self) -> None:
@@ -234,7 +238,8 @@ def _drop_inherited() -> None:
     mine = os.getpid()
     for one in [known() for known in _opened]:
         if one is not None and one._pid not in (0, mine):
-            one._connection, one._pid, one._lock = None, 0, RLock()
+            one._lock = RLock()  # a thread that is not here may hold the old one
+            one._drop()
 
 
 def _make_private(path: str) -> None:
