@@ -179,7 +179,7 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c orc-task -n __fish_use_subcommand -xa 'cancel depth done extend fail get limit list migrate pause performance prune release resume retry send show slowest start'
+complete -c orc-task -n __fish_use_subcommand -xa 'cancel depth done extend fail get limit list migrate pause performance prune release resume retry run send show slowest start'
 complete -c orc-task -l after -r
 complete -c orc-task -l at -r
 complete -c orc-task -l attempts -r
@@ -199,6 +199,7 @@ complete -c orc-task -l jsonl
 complete -c orc-task -l lease -r
 complete -c orc-task -s o -r
 complete -c orc-task -l older-than -r
+complete -c orc-task -l once
 complete -c orc-task -l output -r
 complete -c orc-task -l pid -r
 complete -c orc-task -s p -l priority -xa 'critical high normal low'
@@ -214,7 +215,15 @@ complete -c orc-task -l until -r
 complete -c orc-task -l wait
 complete -c orc-task -l help
 complete -c orc-task -l version
-complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status task'
+complete -c orc-team -n __fish_use_subcommand -xa 'restart start status stop'
+complete -c orc-team -l agent -xa '(orc-agent list -o name)'
+complete -c orc-team -l agents -r
+complete -c orc-team -l debug
+complete -c orc-team -l force
+complete -c orc-team -l json
+complete -c orc-team -l help
+complete -c orc-team -l version
+complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status task team'
 complete -c tmux-orc -l help
 complete -c tmux-orc -l version
 complete -c orchestrator_manager.sh -n __fish_use_subcommand -xa 'clear-queues doctor logs restart setup start status stop'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tmux_orchestrator.ground import clock, config, errors, options, output, paths
 from tmux_orchestrator.work import reading
-from tmux_orchestrator.work.message import STATUSES, Message
+from tmux_orchestrator.work.message import Message, name
 from tmux_orchestrator.work.queue import MessageQueue
 
 TYPE_CHECKING = False
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: orc-task send --recipient NAME [options] [PAYLOAD]
        orc-task get --recipient NAME [--wait[=TIME]] [--lease TIME] [--pid PID]
+       orc-task run --recipient NAME [--jobs N] [--lease TIME] [--once] -- COMMAND...
        orc-task start|extend|done|fail|release ID [options]
        orc-task cancel|retry ID...
        orc-task list|show|depth|slowest|performance [options]
@@ -25,6 +26,11 @@ is standard input. get claims the first task of NAME, by priority and age, and p
 worker needs to end it; exit 1 when there is none. start claims the task of that id. done ends it; fail lets it be
 tried again after a rest while it has attempts left. A claim whose lease ended is lost: done is refused with 65.
 pause and limit hold back a recipient's tasks, or with --group a group's.
+
+run does tasks until it is stopped, each by running COMMAND with the payload on its standard input and the rest in
+ORC_TASK_ID, _TYPE, _SENDER, _RECIPIENT, _PRIORITY, _ATTEMPT, _CORRELATION_ID, _TOKEN and, up to 32 KiB, _PAYLOAD.
+COMMAND's exit code ends the task: 0 done, 65 failed for good, 75 later (given back, not counted), any other failed
+for now. COMMAND is ended when the lease is lost or the task cancelled, and dies with its worker.
 
   -r, --recipient NAME    whose task it is
   -p, --priority LEVEL    1 (highest) to 10, or critical (1), high (3), normal (5, the default), low (8)
@@ -41,7 +47,7 @@ pause and limit hold back a recipient's tasks, or with --group a group's.
   --jsonl                 send: each line of standard input is a task, an object with these names
   --file FILE             send: the payload, or with --jsonl the tasks, are in a file
   --wait[=TIME]           get: wait for a task, at most so long; exit 124
-  --lease TIME            get, start, extend: how long the claim holds (default: as configured)
+  --lease TIME            get, run, start, extend: how long the claim holds (default: as configured)
   --pid PID               get, start: the claim ends with this process
   --token TOKEN           extend, done, fail, release: what get printed
   --duration MS           done: how long it took (default: since it was claimed)
@@ -52,7 +58,8 @@ pause and limit hold back a recipient's tasks, or with --group a group's.
   --status STATUS...      list: queued, running, completed, failed, cancelled or dead
   -n, --tail N            list, slowest: so many (slowest: 10)
   --until TIME            pause, limit: as long as that
-  --jobs N                limit: so many at a time
+  --jobs N                limit, run: so many at a time
+  --once                  run: one task; ends with COMMAND's exit code, or 1 when there was none
   --reason TEXT           pause, limit: why
   --older-than DAYS       prune: what ended so long ago (default: as configured)
   --to VERSION            migrate: of the database (default: the newest)
@@ -61,29 +68,10 @@ pause and limit hold back a recipient's tasks, or with --group a group's.
 
 examples:
   orc-task send -r code_developer --type spec_created '{"spec_id": "SPEC-071"}'
+  orc-task run -r code_developer --jobs 2 -- sh -c 'jq -r .spec_id | xargs ./implement.sh'
   task=$(orc-task get -r code_developer --wait) && jq -r .payload.spec_id <<<"$task"
 """
 
-_COLUMNS = ("task_id", "status", "priority", "sender", "recipient", "type", "attempt", "duration_ms", "payload")
-_VIEWS = {
-    "depth": ("queue_depth", ("agent", "queued_tasks", "high_priority", "normal_priority", "low_priority")),
-    "slowest": (
-        "bottlenecks",
-        ("task_id", "agent", "type", "duration_ms", "created_at", "started_at", "completed_at"),
-    ),
-    "performance": (
-        "agent_performance",
-        (
-            "agent",
-            "total_tasks",
-            "completed_tasks",
-            "failed_tasks",
-            "avg_duration_ms",
-            "max_duration_ms",
-            "min_duration_ms",
-        ),
-    ),
-}
 _CLAIM = ("lease", "pid", "o")
 _ENDS = ("token", "exit", "output")
 _HOLDS = ("group", "until", "reason")
@@ -95,6 +83,7 @@ _TAKES = {
     ),
     "get": ("recipient", "wait", *_CLAIM),
     "start": _CLAIM,
+    "run": ("recipient", "jobs", "lease", "once"),
     "extend": ("token", "lease"),
     "done": ("duration", *_ENDS),
     "fail": ("error", "final", *_ENDS),
@@ -149,6 +138,7 @@ def _get(queue: MessageQueue, given: options.Options) -> int:
     recipient = given.recipient or (given.args[0] if len(given.args) == 1 else None)
     if recipient is None:
         raise errors.UsageError("say whose task: orc-task get --recipient NAME")
+    output.check(given.o, reading.FIELDS)
     lease, worker = _seconds(given.lease), _worker(given.pid)
     got = queue.get(recipient, lease=lease, worker=worker)
     if got is None and given.wait is not None:
@@ -162,6 +152,7 @@ def _get(queue: MessageQueue, given: options.Options) -> int:
 
 def _start(queue: MessageQueue, given: options.Options) -> int:
     task_id = _one(given)
+    output.check(given.o, reading.FIELDS)
     got = queue.take(task_id, _seconds(given.lease), _worker(given.pid))
     if got is None and reading.task(queue.database, task_id) is None:
         raise errors.DataError(f"there is no task {task_id!r}: see orc-task list")
@@ -172,8 +163,20 @@ def _given(queue: MessageQueue, got: Message | None, given: options.Options) -> 
     if got is None:
         return errors.NO
     record = reading.task(queue.database, got.task_id)
-    output.show([record] if record else [], given.o or "jsonl", _COLUMNS, reading.FIELDS)
+    output.show([record] if record else [], given.o or "jsonl", reading.COLUMNS, reading.FIELDS)
     return errors.OK
+
+
+def _run(queue: MessageQueue, given: options.Options) -> int:
+    recipient = name(given.recipient, "the recipient") if given.recipient else None
+    if recipient is None or not given.args:
+        raise errors.UsageError("say whose tasks, and what does them: orc-task run --recipient NAME -- COMMAND")
+    jobs, lease = options.number(given.jobs, "--jobs", 1, 1000), _seconds(given.lease)
+    if given.once and jobs not in (None, 1):
+        raise errors.UsageError("--once is one task: leave --jobs out")
+    from tmux_orchestrator.work.worker import Worker
+
+    return Worker(queue, recipient, given.args, jobs or 1, lease).run(given.once)
 
 
 def _extend(queue: MessageQueue, given: options.Options) -> int:
@@ -219,43 +222,27 @@ def _each(given: options.Options, act: Callable[[str], bool]) -> int:
 
 
 def _list(queue: MessageQueue, given: options.Options) -> int:
-    for status in given.status:
-        if status not in STATUSES:
-            raise errors.UsageError(f"--status {status} is none of {', '.join(STATUSES)}: correct it")
-    queue.sweep()
-    found = reading.tasks(
-        queue.database,
-        given.recipient,
-        getattr(given, "from"),
-        given.type,
-        given.status,
-        given.correlation_id,
-        given.group,
-        options.number(given.tail, "--tail", 0, 10**9),
-    )
-    output.show(found, given.o, _COLUMNS, reading.FIELDS)
+    from tmux_orchestrator.work import listing
+
+    listing.tasks(queue, given)
     return errors.OK
 
 
 def _show(queue: MessageQueue, given: options.Options) -> int:
+    task_id = _one(given)
     queue.sweep()
-    record = reading.task(queue.database, _one(given))
+    record = reading.task(queue.database, task_id)
     if record is None:
-        raise errors.DataError(f"there is no task {given.args[0]!r}: see orc-task list")
-    output.show([record], given.o or "jsonl", _COLUMNS, reading.FIELDS)
+        raise errors.DataError(f"there is no task {task_id!r}: see orc-task list")
+    output.show([record], given.o or "jsonl", reading.COLUMNS, reading.FIELDS)
     return errors.OK
 
 
 def _view(action: str) -> Callable[[MessageQueue, options.Options], int]:
-    view, columns = _VIEWS[action]
-
     def show(queue: MessageQueue, given: options.Options) -> int:
-        queue.sweep()
-        most = options.number(given.tail, "--tail", 0, 10**9) if action == "slowest" else None
-        records = reading.records(queue.database, f"SELECT * FROM {view} LIMIT ?", 10 if most is None else most)
-        if action != "slowest":
-            records = reading.records(queue.database, f"SELECT * FROM {view} LIMIT ?", -1)
-        output.show(records, given.o, columns, columns)
+        from tmux_orchestrator.work import listing
+
+        listing.view(queue, given, action)
         return errors.OK
 
     return show
@@ -286,6 +273,8 @@ def _hold(queue: MessageQueue, given: options.Options, jobs: int | None) -> int:
     if given.group and given.args:
         raise errors.UsageError("say a recipient or a group: not both")
     until = times.parse_time(given.until, clock.now_ns()) if jobs is not None and given.until else None
+    if until is not None and until <= clock.now_ns():
+        raise errors.UsageError(f"--until {given.until} has passed: name a time to come, such as 18:00")
     reason = given.reason or "" if jobs is not None else ""
     queue.limit("group" if given.group else "recipient", which, jobs, until, reason)
     return errors.OK
@@ -332,6 +321,7 @@ _ACTIONS: dict[str, Callable[[MessageQueue, options.Options], int]] = {
     "send": _send,
     "get": _get,
     "start": _start,
+    "run": _run,
     "extend": _extend,
     "done": _done,
     "fail": _fail,
@@ -340,7 +330,7 @@ _ACTIONS: dict[str, Callable[[MessageQueue, options.Options], int]] = {
     "retry": _retry,
     "list": _list,
     "show": _show,
-    **{action: _view(action) for action in _VIEWS},
+    **{action: _view(action) for action in ("depth", "slowest", "performance")},
     "pause": _pause,
     "limit": _limit,
     "resume": _resume,

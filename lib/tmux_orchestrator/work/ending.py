@@ -40,7 +40,8 @@ WHERE task_id = ?"""
 _AGAIN = """
 UPDATE tasks SET status = 'queued', live = ?, token = NULL, worker = NULL, started_at = NULL, completed_at = NULL,
                  tried_ms = tried_ms + coalesce(duration_ms, 0), duration_ms = NULL, error_message = NULL,
-                 exit_code = NULL, output = NULL, not_before = NULL, expires = NULL, due_ns = NULL, max_attempts = max(max_attempts, attempt + 1)
+                 exit_code = NULL, output = NULL, not_before = NULL, expires = NULL, due_ns = NULL,
+                 max_attempts = max(max_attempts, attempt + 1)
 WHERE task_id = ?"""
 _UNFINISHED = """
 SELECT before.task_id, before.status FROM deps JOIN tasks AS before ON before.task_id = deps.after_id

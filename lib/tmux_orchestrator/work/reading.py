@@ -38,7 +38,8 @@ FIELDS = (
     "exit_code",
     "output",
 )
-_COLUMNS = """
+COLUMNS = ("task_id", "status", "priority", "sender", "recipient", "type", "attempt", "duration_ms", "payload")
+_SELECTED = """
 task_id, sender, recipient, type, priority, status, payload, created_at, started_at, completed_at, duration_ms,
 error_message, attempt, CASE WHEN live = 2 THEN wake_boot END, CASE WHEN live = 2 THEN token END,
 (SELECT group_concat(after_id) FROM deps WHERE deps.task_id = tasks.task_id),
@@ -63,8 +64,14 @@ def size(database: Database, recipient: str | None) -> int:
 
 
 def task(database: Database, task_id: str) -> dict[str, Any] | None:
-    row = database.row(f"SELECT {_COLUMNS} FROM tasks WHERE task_id = ?", task_id)
+    row = database.row(f"SELECT {_SELECTED} FROM tasks WHERE task_id = ?", task_id)
     return None if row is None else _record(row)
+
+
+def status(database: Database, task_id: str, token: str) -> str | None:
+    """Of the task, as long as the claim with this token is its last."""
+    row = database.row("SELECT status FROM tasks WHERE task_id = ? AND token = ?", task_id, token)
+    return None if row is None else str(row[0])
 
 
 def tasks(
@@ -85,7 +92,7 @@ def tasks(
     if status:
         where.append(f"status IN ({', '.join('?' * len(status))})")
         values += status
-    sql = f"SELECT {_COLUMNS} FROM tasks" + (f" WHERE {' AND '.join(where)}" if where else "")
+    sql = f"SELECT {_SELECTED} FROM tasks" + (f" WHERE {' AND '.join(where)}" if where else "")
     if last is None:
         found: Iterator[Row] = database.walk(sql + " ORDER BY rowid", *values)
     else:
@@ -95,7 +102,10 @@ def tasks(
 
 def _record(row: Row) -> dict[str, Any]:
     record = dict(zip(FIELDS, row, strict=True))
-    record["payload"] = fastjson.loads(record["payload"])
+    try:
+        record["payload"] = fastjson.loads(record["payload"])
+    except ValueError:
+        pass  # the code of others wrote it: shown as it is, claimed by nobody
     record["after"] = record["after"].split(",") if record["after"] else []
     for name in ("lease_until", "not_before"):
         if type(record[name]) is int:  # nanoseconds since boot

@@ -10,15 +10,15 @@ destroy-unattached, which would end it, brings tmux 3.3a down when a stuck serve
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import itertools
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 
+from tmux_orchestrator.ground import children
 from tmux_orchestrator.ground.errors import OrcError, UnavailableError
 from tmux_orchestrator.ground.tmux.bodies import Bodies, path_word
 from tmux_orchestrator.ground.tmux.frames import SESSION, Frames, Replies
@@ -32,14 +32,6 @@ _INERT = ["sleep", "infinity"]
 _STAY = ["set-option", "-t", f"={SESSION}:", "destroy-unattached", "off"]
 # Stands for a text that could not be written (disk full): tmux types nothing, and the text goes another way.
 UNREADABLE = "/dev/null"
-_prctl = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """In the client, before it is tmux. If we are killed while tmux writes to us, it never lets a living client go:
-    it waits for the words to be read. A dead one it clears away."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Connection:
@@ -73,7 +65,9 @@ class Connection:
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                # If we are killed while tmux writes to it, tmux never lets a living client go: it waits for the
+                # words to be read. A dead one it clears away.
+                preexec_fn=functools.partial(children.die_with_parent, os.getpid()),
             )
         except OSError as error:
             raise UnavailableError(f"cannot run tmux: {error.strerror}: install tmux") from None
