@@ -19,13 +19,14 @@ usage: orc-task send --recipient NAME [options] [PAYLOAD]
        orc-task cancel|retry ID...
        orc-task list|show|depth|slowest|performance [options]
        orc-task pause|resume|limit NAME [options]
-       orc-task prune|migrate [options]
+       orc-task prune|migrate|check|repair [options]
 
 send queues a task and prints its id. PAYLOAD is a JSON object, or text, which becomes {"text": ...}; `-`, or a pipe,
 is standard input. get claims the first task of NAME, by priority and age, and prints it with the token that its
 worker needs to end it; exit 1 when there is none. start claims the task of that id. done ends it; fail lets it be
 tried again after a rest while it has attempts left. A claim whose lease ended is lost: done is refused with 65.
-pause and limit hold back a recipient's tasks, or with --group a group's.
+pause and limit hold back a recipient's tasks, or with --group a group's. check reads the whole database and ends with
+65 if it is damaged; repair puts such a one aside, and goes on with what can be recovered (so does whatever meets it).
 
 run does tasks until it is stopped, each by running COMMAND with the payload on its standard input and the rest in
 ORC_TASK_ID, _TYPE, _SENDER, _RECIPIENT, _PRIORITY, _ATTEMPT, _CORRELATION_ID, _TOKEN and, up to 32 KiB, _PAYLOAD.
@@ -63,7 +64,7 @@ for now. COMMAND is ended when the lease is lost or the task cancelled, and dies
   --reason TEXT           pause, limit: why
   --older-than DAYS       prune: what ended so long ago (default: as configured)
   --to VERSION            migrate: of the database (default: the newest)
-  --dry-run               prune, migrate: only say what would be done
+  --dry-run               prune, migrate, repair: only say what would be done
   -o FORMAT               jsonl, json, table or FIELD,FIELD...
 
 examples:
@@ -100,6 +101,8 @@ _TAKES = {
     "resume": ("group",),
     "prune": ("older_than", "dry_run"),
     "migrate": ("to", "dry_run"),
+    "check": (),
+    "repair": ("dry_run",),
 }
 
 
@@ -115,10 +118,14 @@ def main(argv: list[str]) -> int:
     home = paths.find_home()
     settings = config.load(home)
     clock.use_zone(settings.get("events.timezone"))
-    if action == "migrate":
+    if action in ("migrate", "check", "repair"):
         from tmux_orchestrator.work import upkeep
 
-        return upkeep.migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
+        if given.args:
+            raise errors.UsageError(f"{action} takes no word: leave {given.args[0]!r} out")
+        if action == "migrate":
+            return upkeep.migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
+        return upkeep.repair(home, settings, given.dry_run) if action == "repair" else upkeep.check(home, settings)
     return _ACTIONS[action](MessageQueue(None, home, settings), given)
 
 
@@ -230,7 +237,7 @@ def _list(queue: MessageQueue, given: options.Options) -> int:
 
 def _show(queue: MessageQueue, given: options.Options) -> int:
     task_id = _one(given)
-    queue.sweep()
+    queue.look()
     record = reading.task(queue.database, task_id)
     if record is None:
         raise errors.DataError(f"there is no task {task_id!r}: see orc-task list")

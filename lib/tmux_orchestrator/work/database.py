@@ -8,6 +8,10 @@ with 4 KiB 55 and more syncs.
 Threads may share a connection: a statement, or all of `with database:`, is one thread's at a time. Processes may
 not: after a fork the child opens its own. Nothing else in a process may open and close the file while it has a
 connection: the kernel would drop the connection's locks, and another process could take the WAL from under it.
+
+Before a change is believed to be done, at most LOOK after the last time, it is seen that the file still has its name,
+and its WAL. If not, somebody replaced, deleted or rebuilt it: it is opened anew and the change made there. A damaged
+file is rebuilt by whoever finds it damaged (`salvage`), where the owner of the connection said how.
 """
 
 from __future__ import annotations
@@ -16,26 +20,29 @@ import _sqlite3
 import os
 from _thread import RLock
 from _weakref import ref
+from time import monotonic_ns
 
-from tmux_orchestrator.ground import files
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
+from tmux_orchestrator.work import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     Row = tuple[Any, ...]
+    Mend = Callable[[int, str, bool], object]  # see `salvage.mend`: inode, reason, without a second look?
 
 VERSION = 2
 BUSY_S = 5.0  # another's change is waited for this long
+LOOK = 10_000_000  # nanoseconds between two looks whether the file is still the one that was opened
+_MINUTE = 60_000_000_000
 _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move into the database: 16 MB
 _MEGABYTE = 1 << 20
 _BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
 DAMAGED = (_CORRUPT, _NOTADB)
 _ERRORS = (_sqlite3.Error, ValueError, OverflowError)  # the last two: of texts and numbers that it cannot take
-_REGULAR, _KIND = 0o100000, 0o170000  # of st_mode, as `stat` has them
 _PART = 256  # rows that a walk takes at once
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
 
@@ -47,8 +54,8 @@ class Damaged(DataError):
 class Database:
     """One kept connection. Every statement is a transaction of its own, but within `with database:`."""
 
-    def __init__(self, path: str, full: bool = False, version: int | None = VERSION) -> None:
-        """Open or make the file, and bring it to this version; None: it stays what it is.
+    def __init__(self, path: str, full: bool = False, version: int | None = VERSION, mend: Mend | None = None) -> None:
+        """Open or make the file, and bring it to this version; None: it stays what it is. `mend` rebuilds it.
 
         Raises DataError, NotPermitted, SystemFailure, TryLater, Damaged.
         """
@@ -59,6 +66,10 @@ class Database:
         self._pid = 0
         self._depth = 0
         self._lock = RLock()
+        self._mend = mend
+        self._mended_at = -_MINUTE
+        self._look_at = 1 << 63
+        self._inodes: tuple[int, ...] = (0,)
         _opened.append(ref(self, _opened.remove))
         self._open()
 
@@ -70,9 +81,13 @@ class Database:
             self._open()
         with self._lock:
             try:
-                return self._connection.execute(sql, values).fetchall()  # type: ignore[no-any-return]
+                found: list[Row] = self._connection.execute(sql, values).fetchall()
             except _ERRORS as error:
-                raise self._told(error) from None
+                self._failed(error)
+                return self.rows(sql, *values)
+            if monotonic_ns() > self._look_at and self._is_lost(sql):
+                return self.rows(sql, *values)
+            return found
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row, or None."""
@@ -85,9 +100,13 @@ class Database:
             self._open()
         with self._lock:
             try:
-                return self._connection.execute(sql, values).rowcount  # type: ignore[no-any-return]
+                changed: int = self._connection.execute(sql, values).rowcount
             except _ERRORS as error:
-                raise self._told(error) from None
+                self._failed(error)
+                return self.change(sql, *values)
+            if monotonic_ns() > self._look_at and self._is_lost(sql):
+                return self.change(sql, *values)
+            return changed
 
     def walk(self, sql: str, *values: object) -> Iterator[Row]:
         """The rows one by one, for results that may be large."""
@@ -100,7 +119,8 @@ class Database:
                     cursor = cursor or self._connection.execute(sql, values)
                     part = cursor.fetchmany(_PART)
                 except _ERRORS as error:
-                    raise self._told(error) from None
+                    self._failed(error)
+                    raise TryLater(f"{self.path} was damaged and has been rebuilt: try again") from None
             if not part:
                 return
             yield from part
@@ -142,7 +162,7 @@ class Database:
     def _roll_back(self) -> None:
         try:
             self._connection.execute("ROLLBACK")
-        except _sqlite3.Error:
+        except (_sqlite3.Error, AttributeError):
             pass  # SQLite has done so itself: after a full disk, an I/O error
 
     def close(self) -> None:
@@ -156,6 +176,47 @@ class Database:
         if connection is not None:
             connection.close()  # of itself it would live until the next collection of garbage
 
+    # files that are damaged, or are others now
+
+    def _failed(self, error: Exception) -> None:
+        """Raises the error as one of ours; returns when the file was damaged and a rebuilt one is open."""
+        told = self._told(error)
+        if not isinstance(told, Damaged) or self._mend is None or monotonic_ns() - self._mended_at < _MINUTE:
+            raise told from None
+        self._rebuild(str(error), False)
+
+    def _rebuild(self, why: str, sure: bool) -> bool:
+        """Was it rebuilt here, with all that this connection has done?"""
+        assert self._mend is not None
+        self._mended_at, within = monotonic_ns(), self._depth > 0
+        found = self._mend(self._inodes[0], why, sure)
+        self.close()
+        if within:
+            raise TryLater(f"{self.path} was damaged and has been rebuilt: try again")
+        self._open()
+        return found is not None
+
+    def _is_lost(self, sql: str) -> bool:
+        """Has what was changed just now gone into a file that no longer has its name? Then another one is open now."""
+        if self._depth:
+            return False  # the end of the transaction will tell
+        self._look_at = monotonic_ns() + LOOK
+        now = place.inodes(self.path)
+        if now == self._inodes:
+            return False
+        if now[0] == self._inodes[0]:
+            if self._mend is None:
+                raise SystemFailure(f"the WAL of {self.path} was deleted while it is in use: run orc-task repair")
+            if self._rebuild("its WAL was deleted while it was in use", True):
+                return False
+        else:
+            place.say(f"{self.path} was replaced or deleted while it was in use: opened anew")
+            self.close()
+            self._open()
+        if sql == "COMMIT":
+            raise TryLater(f"{self.path} was replaced while it was changed: try again")
+        return True
+
     # opening
 
     def _open(self) -> None:
@@ -163,17 +224,28 @@ class Database:
         with self._lock:
             if self._pid == os.getpid():
                 return  # another thread was quicker
-            _make_private(self.path)
             try:
-                self._connect()
+                while not self._connect():
+                    pass
             except BaseException:
                 self._drop()
                 raise
 
-    def _connect(self) -> None:
+    def _connect(self) -> bool:
+        """False when the file was replaced in this very moment."""
+        if place.make_private(self.path):
+            if self._mend is None:
+                raise TryLater(f"{self.path} is being rebuilt: try again")
+            self._mend(0, "its rebuilding was interrupted", False)
+        self._look_at, self._inodes = 1 << 63, place.inodes(self.path)
         try:
             self._connection = _sqlite3.connect(
-                self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+                place.uri(self.path),
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+                uri=True,
             )
             self._pid, self._depth = os.getpid(), 0
             if self._version is not None and self.version() != self._version:
@@ -181,7 +253,15 @@ class Database:
             self.change(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
             self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         except _sqlite3.Error as error:
+            if not os.path.lexists(self.path):
+                return False
             raise self._told(error) from None
+        opened = place.inodes(self.path)
+        if opened[0] != self._inodes[0]:
+            self.close()
+            return False
+        self._inodes, self._look_at = opened, monotonic_ns() + LOOK
+        return True
 
     def version(self) -> int:
         """Of the schema in the file; 0 for a new one, or one that the document's own code has made."""
@@ -240,37 +320,6 @@ def _drop_inherited() -> None:
         if one is not None and one._pid not in (0, mine):
             one._lock = RLock()  # a thread that is not here may hold the old one
             one._drop()
-
-
-def _make_private(path: str) -> None:
-    """The file exists, is ours alone and no link: SQLite would make it as the umask says. Raises NotPermitted.
-
-    It is never opened here: to close it again would drop the locks of whatever connection this process has.
-    """
-    try:
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            _make(path)
-            found = os.lstat(path)
-        if found.st_mode & _KIND != _REGULAR:
-            raise SystemFailure(f"{path} is no plain file: choose another team.message_queue.db_path")
-        if found.st_uid != os.geteuid() and os.geteuid():
-            raise NotPermitted(f"{path} belongs to another user: choose another team.message_queue.db_path")
-        if found.st_mode & 0o077:
-            os.chmod(path, 0o600)
-    except OSError as error:
-        raise SystemFailure(
-            f"cannot open {path} ({error.strerror}): see that it is a file that you may write"
-        ) from None
-
-
-def _make(path: str) -> None:
-    files.make_dir(os.path.dirname(path))
-    try:
-        os.mknod(path, _REGULAR | 0o600)
-    except FileExistsError:
-        pass  # another process was quicker
 
 
 def _split(statements: str) -> list[str]:

@@ -8,7 +8,7 @@ only when there is something to do.
 from __future__ import annotations
 
 from tmux_orchestrator.ground import clock, proc
-from tmux_orchestrator.ground.errors import DataError
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure, TryLater
 from tmux_orchestrator.work import ending
 
 TYPE_CHECKING = False
@@ -75,7 +75,18 @@ def after_boot(database: Database) -> None:
         database.change("UPDATE meta SET value = ? WHERE name = 'boot'", boot)
 
 
-def sweep(database: Database, rules: Rules) -> None:
+def begin(database: Database) -> bool:
+    """`after_boot`, if the database can be written now; else the first sweep has to do it."""
+    try:
+        after_boot(database)
+    except (NotPermitted, SystemFailure, TryLater):
+        return False
+    return True
+
+
+def sweep(database: Database, rules: Rules, is_begun: bool = True) -> None:
+    if not is_begun:
+        after_boot(database)
     ticks, now = clock.boot_ns(), clock.now_ns()
     held = database.rows("SELECT task_id, live, wake_boot, worker, token FROM tasks WHERE live IN (2, 3)")
     rested = [row[0] for row in held if row[1] == 3 and row[2] <= ticks]

@@ -33,7 +33,7 @@ def tasks(queue: MessageQueue, given: options.Options) -> None:
             raise UsageError(f"--status {status} is none of {', '.join(STATUSES)}: correct it")
     last = options.number(given.tail, "--tail", 0, _MOST)
     output.check(given.o, reading.FIELDS)
-    queue.sweep()
+    queue.look()
     found = reading.tasks(
         queue.database,
         given.recipient,
@@ -53,6 +53,6 @@ def view(queue: MessageQueue, given: options.Options, action: str) -> None:
     most = options.number(given.tail, "--tail", 0, _MOST)
     if most is None:
         most = _SLOWEST if action == "slowest" else _MOST
-    queue.sweep()
+    queue.look()
     records = reading.records(queue.database, f"SELECT * FROM {name} LIMIT ?", most)
     output.show(records, given.o, columns, columns)

@@ -14,8 +14,8 @@ import os
 from itertools import count
 
 from tmux_orchestrator.ground import clock, config, fastjson, paths
-from tmux_orchestrator.ground.errors import DataError, TryLater
-from tmux_orchestrator.work import ending, leases, reading
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure, TryLater
+from tmux_orchestrator.work import ending, leases, place, reading
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message, moment, name
 
@@ -71,13 +71,12 @@ class MessageQueue:
         settings = settings or config.load(self.home)
         self.rules = Rules(settings)
         self.db_path = path_of(self.home, db_path or settings.get("team.message_queue.db_path"))
-        self.database = Database(self.db_path, self.rules.full)
+        self.database = Database(self.db_path, self.rules.full, mend=place.mender(self.home, self.db_path))
         self._tokens: dict[str, str] = {}
         self._claimer, self._token_head, self._worker = 0, "", ""
         self._claims = count(1)
-        self._swept_at = 0
-        self._room = 0  # tasks that may be sent until it is counted again how many wait
-        leases.after_boot(self.database)
+        self._swept_at = self._room = 0  # `room`: tasks that may be sent until it is counted again how many wait
+        self._is_begun = leases.begin(self.database)
 
     # sending
 
@@ -91,8 +90,7 @@ class MessageQueue:
     def send_all(self, messages: list[Message]) -> int:
         """Queue all of them or, when one is wrong or there is no room, none; how many are new."""
         values = [self._values(message) for message in messages]
-        if messages:
-            self._make_room(messages)
+        self._make_room(messages)
         if len(messages) == 1 and not messages[0].after:
             return self._insert(values[0])
         new = 0
@@ -131,7 +129,7 @@ class MessageQueue:
 
     def _make_room(self, messages: list[Message]) -> None:
         """Refuse new low work when the queue is full, normal work when it is twice as full; high work is taken."""
-        least = max(message.priority for message in messages)
+        least = max([message.priority for message in messages], default=0)
         if least <= HIGH:
             return
         bound = self.rules.largest * (1 if least >= LOW else 2)
@@ -208,7 +206,15 @@ class MessageQueue:
         ticks = clock.boot_ns()
         if now or ticks - self._swept_at >= _SECOND // 10:
             self._swept_at = ticks
-            leases.sweep(self.database, self.rules)
+            leases.sweep(self.database, self.rules, self._is_begun)
+            self._is_begun = True
+
+    def look(self) -> None:
+        """`sweep`, for who only reads: where nothing can be written it need not be."""
+        try:
+            self.sweep()
+        except (NotPermitted, SystemFailure, TryLater):
+            pass
 
     # what the worker says
 

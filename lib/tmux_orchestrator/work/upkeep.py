@@ -1,9 +1,11 @@
-"""Keeping the task database: what is old goes, and another version of the file comes, or comes back."""
+"""Keeping the task database: what is old goes, another version of the file comes, a damaged one is mended."""
 
 from __future__ import annotations
 
-from tmux_orchestrator.ground import clock, errors
-from tmux_orchestrator.work import ending
+import os
+
+from tmux_orchestrator.ground import clock, errors, fastjson, output
+from tmux_orchestrator.work import ending, salvage
 from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import MessageQueue, path_of
 
@@ -28,7 +30,7 @@ def migrate(home: Home, settings: Config, wanted: int | None, dry_run: bool) -> 
     target = VERSION if wanted is None else wanted
     if not 1 <= target <= VERSION:
         raise errors.UsageError(f"--to {target} is no version from 1 to {VERSION}: correct it")
-    path = path_of(home, settings.get("team.message_queue.db_path"))
+    path = _path(home, settings)
     database = Database(path, settings.get("team.message_queue.synchronous_mode") == "FULL", None)
     found = database.version()
     running = database.row("SELECT count(*) FROM tasks WHERE status = 'running'") if found else None
@@ -39,3 +41,35 @@ def migrate(home: Home, settings: Config, wanted: int | None, dry_run: bool) -> 
     print(f"{clock.stamp(clock.now_ns())} {path}: version {found} -> {target}" + " (not done)" * dry_run)
     database.close()
     return errors.OK
+
+
+def check(home: Home, settings: Config) -> int:
+    """Print what is wrong, a line each. Raises DataError if anything is, and for a missing file."""
+    path = _path(home, settings)
+    if not os.path.lexists(path):
+        raise errors.DataError(f"there is no database {path}: the first task makes one")
+    found = salvage.findings(path)
+    for line in found:
+        print(output.clean(line))
+    if found:
+        raise errors.DataError(f"{path} is damaged: run orc-task repair")
+    print(f"whole: {output.clean(path)}")
+    return errors.OK
+
+
+def repair(home: Home, settings: Config, dry_run: bool) -> int:
+    """Rebuild a damaged database; print what was recovered, or would be."""
+    path = _path(home, settings)
+    if dry_run:
+        print(fastjson.dumps({"path": path, "damaged": salvage.findings(path)} | salvage.dry(path)))
+        return errors.OK
+    told = salvage.mend(home, path, 0, "found by orc-task repair")
+    if told is None:
+        print(f"nothing to repair: {output.clean(path)}")
+    else:
+        print(fastjson.dumps(told))
+    return errors.OK
+
+
+def _path(home: Home, settings: Config) -> str:
+    return path_of(home, settings.get("team.message_queue.db_path"))

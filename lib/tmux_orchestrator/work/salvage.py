@@ -1,0 +1,181 @@
+"""A damaged task database is kept aside, and what can be read of it goes on in a new one. Loudly.
+
+Whoever opens or uses a damaged database does this, under one lock and once, because work must go on; never for one
+that is only locked, read-only, of a newer version or on a full disk. A damage is believed when a second look at the
+file confirms it.
+
+What a crash leaves: until the new file stands in its place, the old one beside it as `.salvage`; whoever comes next
+finds no database, and goes on from there. The other processes that have the old file open see within `database.LOOK`
+that its name is gone, before they believe a change of theirs to be done; so it is read after that time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tmux_orchestrator.eventlog import event
+from tmux_orchestrator.eventlog.daylog import Log, daemon_source
+from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure
+from tmux_orchestrator.ground.locks import Lock
+from tmux_orchestrator.work.database import LOOK, Damaged, Database
+from tmux_orchestrator.work.place import LOCK, PARTS, UNFINISHED, say
+from tmux_orchestrator.work.recovered import Recovered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tmux_orchestrator.ground.paths import Home
+
+_WAIT_S = 60.0  # another's salvage of a large database
+_TABLES = ("tasks", "agent_metrics", "deps", "limits", "outbox", "meta")
+
+
+def findings(path: str) -> list[str]:
+    """What is wrong with the database, a line each. Raises what Database does, but Damaged."""
+    try:
+        database = Database(path, version=None)
+    except Damaged as error:
+        return [str(error)]
+    try:
+        found = [str(row[0]) for row in database.rows("PRAGMA integrity_check(20)")]
+        if found == ["ok"]:
+            found = []
+            for table in _TABLES if database.version() > 1 else _TABLES[:2] if database.version() else ():
+                for _ in database.walk(f"SELECT * FROM {table}"):  # texts that are none
+                    pass
+        return found
+    except DataError as error:
+        return [str(error)]
+    finally:
+        database.close()
+
+
+def mend(home: Home, path: str, inode: int, why: str, sure: bool = False) -> dict[str, Any] | None:
+    """Rebuild the database if it is damaged; what was recovered (see `Recovered.told`), None if nothing was done.
+
+    `inode`: of the file in which damage was seen; another one has been mended meanwhile. `sure`: no second look.
+    Raises TryLater, NotPermitted, SystemFailure; then all stays as it is.
+    """
+    with Lock(path + LOCK, _WAIT_S):
+        if os.path.lexists(path):
+            if inode and os.lstat(path).st_ino != inode:
+                return None
+            if not sure and not findings(path):
+                return None
+            _keep(path)  # of one that ended after its last step but one
+            _set_aside(path)
+        elif not os.path.lexists(path + UNFINISHED):
+            return None
+        return _rebuild(home, path, why)
+
+
+def dry(path: str) -> dict[str, Any]:
+    """What `mend` would recover."""
+    return Recovered(_read(path), _read(path + "-wal")).told()
+
+
+def _set_aside(path: str) -> None:
+    kept = _deleted_wal(path)
+    try:
+        for part in PARTS:
+            if os.path.lexists(path + part):
+                os.rename(path + part, path + UNFINISHED + part)
+        files.sync_dir(os.path.dirname(path))
+    except OSError as error:
+        advice = f"{path} is damaged and cannot be kept aside ({error.strerror}): see that its folder is writable"
+        raise NotPermitted(advice) from None
+    time.sleep(2 * LOOK / 1e9)
+    if kept:
+        files.replace(path + UNFINISHED + "-wal", _read(kept))
+
+
+def _deleted_wal(path: str) -> str:
+    """The WAL that somebody deleted while this process has it open; "" when there is none."""
+    name = os.path.realpath(path) + "-wal (deleted)"
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") == name:
+                return f"/proc/self/fd/{fd}"
+        except OSError:
+            pass
+    return ""
+
+
+def _rebuild(home: Home, path: str, why: str) -> dict[str, Any]:
+    old, new = path + UNFINISHED, path + ".new"
+    found = Recovered(_read(old), _read(old + "-wal"))
+    for part in PARTS:
+        if os.path.lexists(new + part):
+            os.unlink(new + part)
+    database = Database(new, full=True)
+    found.store(database)
+    database.close()
+    for part in PARTS[1:]:
+        if os.path.lexists(path + part):  # of somebody who still had the old one open, and closed it
+            os.unlink(path + part)
+    told = {"path": path, "kept": _kept_name(path), "reason": why} | found.told()
+    _tell(home, told)
+    os.rename(new, path)
+    files.sync_dir(os.path.dirname(path))
+    _keep(path)
+    return told
+
+
+def _kept_name(path: str) -> str:
+    """The time is that of its last change, so that a second try finds the same."""
+    when = clock.stamp(os.lstat(path + UNFINISHED).st_mtime_ns)
+    return f"{path}.damaged-{when.replace(':', '').replace('-', '').replace('.', '')}"
+
+
+def _keep(path: str) -> None:
+    """Give what was set aside its last name."""
+    if not os.path.lexists(path + UNFINISHED):
+        return
+    name = _kept_name(path)
+    for part in reversed(PARTS):
+        if os.path.lexists(path + UNFINISHED + part):
+            os.rename(path + UNFINISHED + part, name + part)
+
+
+def _read(path: str) -> bytes:
+    """The whole file; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise SystemFailure(f"cannot read {path} ({error.strerror}): see to the disk") from None
+
+
+def text(told: dict[str, Any]) -> str:
+    """One line for people."""
+    return (
+        f"{told['path']} was damaged ({told['reason']}) and has been rebuilt: {told['tasks']} tasks recovered, "
+        f"{told['lost']} lost, {told['cancelled']} cancelled, {told['unreadable']} pages unreadable; "
+        f"the old file is kept as {told['kept']}"
+    )
+
+
+def _tell(home: Home, told: dict[str, Any]) -> None:
+    """On stderr and in the log, under an id that a second try has too. A log that refuses keeps no work waiting."""
+    say(text(told))
+    made = event.build(
+        text(told)[:2000],
+        daemon_source("tasks"),
+        category="health",
+        priority="critical",
+        subject="Task database damaged",
+        groups=["management"],
+        context=told,
+        tags=["tasks", "damage"],
+    )
+    try:
+        log = Log(home)
+        log.append([made | {"id": "tasks-damaged." + told["kept"].rpartition("-")[2]}])
+        log.close()
+    except OrcError as error:
+        say(f"the log was not told of it: {error}")
