@@ -1,0 +1,189 @@
+"""Tasks among processes that die and stand still: each is completed once, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from proof.log_rows import HERE, Row, Run, rows
+from support_tmux import wait_until
+from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.work import salvage
+from tmux_orchestrator.work.database import Database
+
+TASKER = os.path.dirname(HERE) + "/programs/tasker.py"
+WORKERS = 8
+LEASE = 1.0
+CONFIG = """\
+team:
+  message_queue: {max_size: 20000, attempts: 100, synchronous_mode: %s}
+"""
+
+
+def check(quick: bool) -> list[Row]:
+    return rows(quick, [once, rebuilt])
+
+
+def make_home(home: Home, mode: str = "NORMAL") -> None:
+    os.makedirs(home.root, 0o700)
+    with open(home.root + "/orchestrator_config.yaml", "w", encoding="ascii") as file:
+        file.write(CONFIG % mode)
+
+
+def database_of(home: Home) -> str:
+    return home.root + "/data/orchestrator.db"
+
+
+class Team:
+    """A sender and workers, each of which is replaced when it is killed."""
+
+    def __init__(self, run: Run, home: Home, count: int, workers: int, senders: int = 1, pause: float = 0) -> None:
+        self._run, self._home, self._count, self._senders, self._pause = run, home, count, senders, pause
+        self.kills = self.stops = 0
+        self._stopped: dict[int, float] = {}
+        self.members = [self._start(number) for number in range(senders + workers)]
+
+    def _start(self, number: int) -> subprocess.Popen[Any]:
+        is_sender = number < self._senders
+        each = self._count // self._senders
+        words = ["send", f"job{number}", str(each)] if is_sender else ["work", f"w{number}", str(self._count)]
+        return self._run.start(
+            *(sys.executable, "-I", TASKER, self._home.root, *words),
+            f"file={self._run.folder}/{'sent' if is_sender else 'worked'}{number}",
+            *(f"lease={LEASE}", f"pause={self._pause}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def disturb(self) -> None:
+        """Kill one, or stop it for longer than a lease, or not as long."""
+        now = time.monotonic()
+        for number, until in list(self._stopped.items()):
+            if until <= now:
+                self.members[number].send_signal(signal.SIGCONT)
+                del self._stopped[number]
+        number = self._run.rng.randrange(len(self.members))
+        member = self.members[number]
+        if number in self._stopped or member.poll() is not None:
+            return
+        if self._run.rng.random() < 0.5:
+            member.kill()
+            member.wait()
+            self.kills += 1
+            self.members[number] = self._start(number)
+        elif len(self._stopped) < len(self.members) // 2:
+            member.send_signal(signal.SIGSTOP)
+            self._stopped[number] = now + self._run.rng.choice((0.1, LEASE * 1.3))
+            self.stops += 1
+
+    def calm(self) -> None:
+        for number in self._stopped:
+            self.members[number].send_signal(signal.SIGCONT)
+        self._stopped.clear()
+
+    def wait(self) -> None:
+        for number, member in enumerate(self.members):
+            assert member.wait(300) == 0, f"member {number} ended with {member.returncode}"
+
+    def sent(self) -> list[str]:
+        """The ids that the queue has acknowledged."""
+        found = []
+        for number in range(self._senders):
+            with open(f"{self._run.folder}/sent{number}", encoding="ascii") as file:
+                found += [f"job{number}-{int(line)}" for line in file.read().split("\n")[:-1]]
+        return found
+
+    def worked(self) -> list[tuple[str, str, str]]:
+        """(claim, try, done or stale; task; token) of all workers."""
+        found: list[tuple[str, str, str]] = []
+        for name in os.listdir(self._run.folder):
+            if name.startswith("worked"):
+                with open(f"{self._run.folder}/{name}", encoding="ascii") as file:
+                    found += [tuple(line.split(" ")) for line in file.read().split("\n")[:-1]]  # type: ignore[misc]
+        return found
+
+
+def once(run: Run) -> tuple[int, str]:
+    """Tasks through 8 workers, all of them and the sender killed and stopped at random: each completed once."""
+    count, home = run.pick(full=10_000, quick=600), run.home()
+    make_home(home)
+    team = Team(run, home, count, WORKERS)
+    end = time.monotonic() + 280
+    while _completed(home) < count and time.monotonic() < end:
+        team.disturb()
+        time.sleep(run.rng.uniform(0, run.pick(full=200, quick=50) / 1000))
+    team.calm()
+    team.wait()
+    told = _each_once(home, team, count)
+    assert team.kills and team.stops
+    return count, f"{team.kills} kills, {team.stops} stops, {told}"
+
+
+def _completed(home: Home) -> int:
+    if not os.path.exists(database_of(home)):
+        return 0
+    try:
+        database = Database(database_of(home))
+        found = database.rows("SELECT count(*) FROM tasks WHERE status = 'completed'")[0][0]
+        database.close()
+    except OSError:
+        return 0
+    return int(found)
+
+
+def _each_once(home: Home, team: Team, count: int) -> str:
+    """What the workers saw, what the tasks say, and what the outbox tells, is the same."""
+    assert salvage.findings(database_of(home)) == []
+    database = Database(database_of(home))
+    tokens: dict[str, str] = dict(database.rows("SELECT task_id, token FROM tasks WHERE status = 'completed'"))
+    told = Counter(row[0] for row in database.rows("SELECT task_id FROM outbox WHERE status = 'completed'"))
+    others = database.rows("SELECT task_id, status FROM tasks WHERE status <> 'completed'")
+    database.close()
+    sent, worked = team.sent(), team.worked()
+    assert len(set(sent)) == count and not set(sent) - tokens.keys(), "acknowledged tasks are lost"
+    assert not others and len(tokens) == count, f"not completed: {others[:5]}"
+    assert not told or (len(told) == count and set(told.values()) == {1}), "a completion is told twice, or not at all"
+    done = [(task, token) for what, task, token in worked if what == "done"]
+    stale = [(task, token) for what, task, token in worked if what == "stale"]
+    twice = [task for task, times in Counter(task for task, _ in done).items() if times > 1]
+    assert not twice, f"{len(twice)} completed twice: {twice[:5]}"
+    assert all(tokens[task] == token for task, token in done), "a completion of another claim was accepted"
+    assert not set(stale) & set(tokens.items()), "a completion was accepted and refused"
+    tried = {(task, token) for what, task, token in worked if what == "try"}
+    assert set(tokens.items()) <= tried, "completed by nobody"
+    claims = sum(what == "claim" for what, _, _ in worked)
+    return (
+        f"{claims} claims, {len(stale)} late completions refused, {len(done)} accepted as seen by a worker that lived"
+    )
+
+
+def rebuilt(run: Run) -> tuple[int, str]:
+    """The same while the file is rebuilt, or loses its WAL, again and again under all of them: nothing is lost."""
+    count, home = run.pick(full=3000, quick=300), run.home()
+    make_home(home)
+    team = Team(run, home, count, workers=3, senders=2, pause=0.01)
+    path, times, ways = database_of(home), 0, Counter[str]()
+    wait_until(lambda: _completed(home) > 0, 60, "the first task")
+    while any(member.poll() is None for member in team.members):
+        way = run.rng.choice(("rebuilt", "without its WAL"))
+        if way == "rebuilt":
+            subprocess.run([sys.executable, "-I", TASKER, home.root, "mend", "-", "0"], check=True, capture_output=True)
+        else:
+            _delete_wal(path)
+        times, ways[way] = times + 1, ways[way] + 1
+        time.sleep(run.rng.uniform(0.2, 0.6))
+    team.wait()
+    told = _each_once(home, team, count)
+    return count, f"{', '.join(f'{number} times {way}' for way, number in ways.items())}; {told}"
+
+
+def _delete_wal(path: str) -> None:
+    try:
+        os.unlink(path + "-wal")
+    except FileNotFoundError:
+        pass
