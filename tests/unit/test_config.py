@@ -170,7 +170,8 @@ team:
         f'4: team.agents.a.command is "\'open": it {form}',
         "4: team.agents.a.enabled is 'maybe': it must be true or false",
         "4: team.agents.a.triggers must be a list of texts that are not empty",
-        "4: team.agents.a.interval is '0': it must be a duration from 1 to 31536000 seconds, like 90, 2.5s, 15m or 1h30m",
+        "4: team.agents.a.interval is '0': it must be a duration from 1 to 31536000 seconds, "
+        "like 90, 2.5s, 15m or 1h30m",
         f"5: team.agents.b.command {form}",
         "5: team.agents.b.runner is 'thread': it must be process or pane",
         f"6: team.agents.c.command {form}",

@@ -21,6 +21,9 @@ from tmux_orchestrator.work.roster import Spec
 from tmux_orchestrator.work.state import Kept
 from tmux_orchestrator.work.stream import Stream
 
+# What follows when one has stopped: nothing; a start; a start that counts as one after a crash; none, as of those
+# there were too many.
+STAY, START, RESTART, FAIL = "stay", "start", "restart", "fail"
 UNKNOWN_END = "ended while it had no supervisor, or one that cannot know how"
 
 
@@ -54,7 +57,7 @@ class Member:
         self.output = Output(processes.out_file(desk.home, spec.name))
         self.clock = Clock(spec, desk.live.config.get("events.timezone"))
         self.deadline_ns = NEVER  # when what still runs of it is killed
-        self.then_start = False  # when it has stopped
+        self.then = STAY  # when it has stopped
         self.beat: tuple[int, int] | None = None  # its last sign of life: file time, and when we saw it
         self._counted_ns = clock.boot_ns()
 
@@ -157,8 +160,10 @@ class Member:
     def stopped(self, why: str = "") -> None:
         """All its processes have ended, as was wanted."""
         self.count()
-        restarts.forgive(self.kept)
-        self.kept.state, self.kept.told, self.kept.event = state.STOPPED, False, []
+        if self.then in (STAY, START):
+            restarts.forgive(self.kept)
+            self.kept.told = False
+        self.kept.state, self.kept.event = state.STOPPED, []
         self.kept.cpu_percent = self.kept.memory_mb = 0.0
         self.deadline_ns = NEVER
         self.desk.say(f"INFO {self.name} stopped{why and ': '}{why}")

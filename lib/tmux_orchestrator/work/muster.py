@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tmux_orchestrator.work import kin, processes, restarts, roster, state
-from tmux_orchestrator.work.member import Desk, Member
+from tmux_orchestrator.work.member import FAIL, START, STAY, Desk, Member
 from tmux_orchestrator.work.panes import Errands, PaneMember
 from tmux_orchestrator.work.roster import Spec
 from tmux_orchestrator.work.state import Kept
@@ -94,7 +94,7 @@ class Muster:
         one.kept.wanted = True
         self._asked.add(one.name)
         if one.kept.state == state.STOPPING:
-            one.then_start = True
+            one.then = START
         elif not one.is_occupied:
             restarts.forgive(one.kept)
             one.kept.told, one.kept.restarts = False, 0
@@ -105,9 +105,12 @@ class Muster:
         if one in self.leaving:
             self.leaving.remove(one)
             one.close()
-        elif one.then_start and not ending:
-            one.then_start = False
-            self.begin(one)
+        elif not ending:
+            then, one.then = one.then, STAY
+            if then == FAIL:
+                one.fail("was restarted too often")
+            elif then != STAY:
+                self.begin(one)
 
     @contextmanager
     def fault_of(self, one: Member) -> Iterator[None]:
@@ -157,7 +160,7 @@ class Muster:
         if not self.wants(one):
             self._stopping.begin([one], False, "it is not enabled")
         elif other and one.is_occupied:
-            one.then_start = True
+            one.then = START
             self._stopping.begin([one], False, "it has changed")
         elif not one.is_occupied and (other or not was_wanted or one.kept.state == state.WAITING):
             restarts.forgive(one.kept)

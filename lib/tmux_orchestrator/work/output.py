@@ -116,10 +116,10 @@ class Output:
 
     def _free(self) -> None:
         """Give back what was read."""
-        length = self._offset - self._freed
-        if length <= 0:
+        if self._offset <= self._freed:
             return
-        if self._holes and _libc.fallocate(self._fd, _HOLE, self._freed, length) != 0:
+        begin = self._freed // _PAGE * _PAGE  # of the block that was freed in part, which now is as a whole
+        if self._holes and _libc.fallocate(self._fd, _HOLE, begin, self._offset - begin) != 0:
             self._holes = ctypes.get_errno() not in _UNSUPPORTED
         if self._holes:
             self._freed = self._offset

@@ -70,6 +70,7 @@ def load(home: Home) -> Team:
         if not (isinstance(team.id, str) and team.id.isalnum() and len(team.id) <= 32):
             raise ValueError
         same_boot = stored["boot"] == clock.boot_id()
+        team.began_ns = stored["began_ns"] if same_boot and type(stored["began_ns"]) is int else 0
         team.place = stored["place"] if isinstance(stored["place"], list) else []
         for name, given in stored["agents"].items():
             team.agents[name] = _kept(given, same_boot)

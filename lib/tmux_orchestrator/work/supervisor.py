@@ -19,7 +19,7 @@ from tmux_orchestrator.ground.errors import ConfigError, OrcError, UsageError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import requests, restarts, roster, state
 from tmux_orchestrator.work.health import Health
-from tmux_orchestrator.work.member import Desk, Member
+from tmux_orchestrator.work.member import FAIL, RESTART, START, STAY, Desk, Member
 from tmux_orchestrator.work.muster import Muster
 from tmux_orchestrator.work.occasions import Triggers
 from tmux_orchestrator.work.panes import Errands
@@ -171,7 +171,7 @@ class Supervisor:
     def _stop_by_hand(self, known: list[Member], request: requests.Request) -> None:
         again = request.word == requests.RESTART
         for one in known:
-            one.kept.wanted = one.then_start = again
+            one.kept.wanted, one.then = again, START if again else STAY
         self.stopping.begin(known, request.force, "it was asked for")
         for one in known:
             if one.kept.state == state.STOPPED:
@@ -181,7 +181,7 @@ class Supervisor:
         """Those requests whose agents have come to rest."""
         for request in list(self._pending):
             members = [one for name in request.agents if (one := self.muster.members.get(name)) is not None]
-            if any(one.kept.state in (state.STOPPING, state.STARTING) or one.then_start for one in members):
+            if any(one.kept.state in (state.STOPPING, state.STARTING) or one.then != STAY for one in members):
                 continue
             self._pending.remove(request)
             states = dict.fromkeys(request.agents, "unknown")
@@ -214,9 +214,10 @@ class Supervisor:
     def _look(self) -> None:
         self._dirty = True
         for one in self.health.look(self.muster.members.values()):
-            one.then_start = restarts.may(one.kept, clock.boot_ns(), self.live.config)
-            one.kept.restarts += one.then_start
-            self.stopping.begin([one], False, "it is restarted" if one.then_start else "it was restarted too often")
+            again = restarts.may(one.kept, clock.boot_ns(), self.live.config)
+            one.then = RESTART if again else FAIL
+            one.kept.restarts += again
+            self.stopping.begin([one], False, "it is restarted")
 
     def _copy(self, every_second: bool) -> None:
         """What the agents have printed goes into the stream."""

@@ -11,12 +11,13 @@ Whether the supervisor runs, its pid file says; what it knows, logs/run/team.jso
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
 from tmux_orchestrator.ground import clock, components, config, pidfile, proc
-from tmux_orchestrator.ground.errors import UsageError
-from tmux_orchestrator.ground.paths import Home, find_home
+from tmux_orchestrator.ground.errors import UnavailableError, UsageError
+from tmux_orchestrator.ground.paths import CODE, Home, find_home
 from tmux_orchestrator.work import requests, roster, state, tasks
 from tmux_orchestrator.work.tidings import DAEMON
 
@@ -82,7 +83,16 @@ class TeamDaemon:
     def start(self) -> None:
         """Have it run, in the background. Raises UnavailableError, ConfigError."""
         roster.load(self.home, config.load(self.home))
-        components.start(self.home, DAEMON)
+        done = subprocess.run(  # by another process: it is no child of whoever asks for it
+            [CODE + "/bin/orc-component", "start", DAEMON],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"ORC_HOME": self.home.root},
+            check=False,
+        )
+        if done.returncode:
+            raise UnavailableError(done.stderr.rstrip("\n").rpartition("\n")[2].removeprefix("orc-component: "))
 
     def stop(self, force: bool = False) -> bool:
         """Stop all agents, then it; False when it did not run. `force`: at once. Raises SystemFailure."""
