@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -18,9 +19,8 @@ HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 MONDAY = int(datetime(2026, 11, 23, 9, 0, tzinfo=UTC).timestamp()) * SECOND
 
 
-def spec(**given: object) -> Spec:
-    blank = roster.retired("a")
-    return Spec(**{name: given.get(name, getattr(blank, name)) for name in Spec.__slots__})
+def spec(schedule: str = "") -> Spec:
+    return replace(roster.retired("a"), schedule=schedule)
 
 
 def weekly() -> Clock:

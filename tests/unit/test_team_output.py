@@ -54,9 +54,8 @@ def test_lines_come_whole_and_once(file: Path, follows: Output) -> None:
 
 
 def test_nothing_reaches_a_terminal_but_text(file: Path, follows: Output) -> None:
-    append(
-        file, b"\x1b[31mred\x1b[0m \x1b]0;title\x07done\x1b[2J\n 10%\r 50%\r100%\r\nbell\x07 \xff \xe2\x80\xae x\tz\n"
-    )
+    append(file, b"bell\x07 \xff \xe2\x80\xae x\tz\n")
+    append(file, b"\x1b[31mred\x1b[0m \x1b]0;title\x07done\x1b[2J\n 10%\r 50%\r100%\r\n")
     assert everything(follows) == ["bell\\x07 \ufffd \\u202e x\tz", "red done", "100%"]
 
 
