@@ -14,7 +14,7 @@ from support_team import ROOT, Team, alive, configure
 from support_tmux import wait_until
 from tmux_orchestrator.ground import pidfile
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import TeamDaemon, kin, state
+from tmux_orchestrator.work import Message, MessageQueue, TeamDaemon, kin, state
 
 FOREVER = "sleep 1000"
 
@@ -426,3 +426,31 @@ def test_silence_after_signs_of_life_is_told_once(home: Home) -> None:
             os.kill(pid, signal.SIGCONT)
         team.wait("a", late=False, run=1)
         assert team.subjects() == [("high", "Agent Unresponsive", "a")]
+
+
+def test_measures_are_kept_and_the_current_task_is_shown(home: Home) -> None:
+    with Team(home, f"a: {{command: {FOREVER}}}", "health_check: {interval: 0.5}") as team:
+        tasks = MessageQueue(home=home)
+        try:
+            for kind in ("x", "y"):
+                tasks.send(Message(sender="t", recipient="a", type=kind, payload={}))
+            task = tasks.get("a")
+            assert task is not None
+            told = json.loads(team.ask("status", "--json").stdout)
+            assert (told["message_queue_size"], told["agents"][0]["current_task"]) == (1, task.task_id)
+            sql = "SELECT DISTINCT metric_name FROM agent_metrics WHERE agent = 'a' ORDER BY 1"
+            wanted = [("cpu_percent",), ("memory_mb",), ("up_percent",)]
+            wait_until(lambda: tasks.database.rows(sql) == wanted, what="the measures")
+        finally:
+            tasks.database.close()
+
+
+def test_a_damaged_task_database_holds_nobody_up(home: Home) -> None:
+    os.makedirs(home.data)
+    Path(home.data, "orchestrator.db").write_bytes(b"nonsense" * 1000)
+    with Team(home, f"a: {{command: {FOREVER}}}", "health_check: {interval: 0.5}") as team:
+        pid = team.wait("a", state="running").pid
+        wait_until(lambda: team.kept("a").memory_mb > 0, what="a measure")
+        os.kill(pid, signal.SIGKILL)
+        team.wait_other("a", pid)
+        assert team.ask("status").returncode == 0

@@ -118,7 +118,8 @@ def _report(told: TeamStatus) -> None:
     if told.pid is None:
         print("Team: no supervisor runs")
     else:
-        print(f"Team: supervised for {told.uptime:.0f} s (pid {told.pid}), {told.message_queue_size} tasks wait")
+        count = "?" if told.message_queue_size is None else told.message_queue_size
+        print(f"Team: supervised for {told.uptime:.0f} s (pid {told.pid}), {count} tasks wait")
     records = [one.record() for one in told.agents.values()]
     if records:
         print("\n".join(output.table(records, _COLUMNS)))

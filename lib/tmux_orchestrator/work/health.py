@@ -19,6 +19,7 @@ from tmux_orchestrator.work.member import Desk, Member
 from tmux_orchestrator.work.panes import PaneMember
 
 _SECOND_NS = 1_000_000_000
+_PATIENCE = 5.0  # seconds for the last measures to be written
 _AT_ONCE_NS = 5 * _SECOND_NS  # a young process is busy with itself: its first measure is no average
 
 
@@ -28,6 +29,7 @@ class Health:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._meter = Meter()
+        self._recorder = tasks.Recorder(desk.home)
         self.due_ns = 0
 
     def look(self, members: Iterable[Member]) -> list[Member]:
@@ -38,10 +40,24 @@ class Health:
         found = self._meter.look({one.name: (one.kept.pid, one.kept.pid_start) for one in running})
         restart = [one for one in running if one.name in found and self._limits(one, found[one.name], now)]
         restart += [one for one in running if self._silence(one, now)]
-        tasks.record(self._desk.home, settings, found, self._desk.voice)
         for one in members:
             one.count()
+        self._record([one for one in running if one.name in found])
         return list(dict.fromkeys(restart))
+
+    def _record(self, measured: list[Member]) -> None:
+        metrics: list[tasks.Metric] = []
+        for one in measured:
+            kept = one.kept
+            metrics += [(one.name, "cpu_percent", kept.cpu_percent), (one.name, "memory_mb", kept.memory_mb)]
+            if kept.meant_ns:
+                metrics.append((one.name, "up_percent", round(kept.up_ns / kept.meant_ns * 100, 3)))
+        self._recorder.record(metrics)
+        if self._recorder.trouble:
+            self._desk.voice.complain(self._recorder.trouble)
+
+    def close(self) -> None:
+        self._recorder.close(_PATIENCE)
 
     def _limits(self, one: Member, measure: Measure, now: int) -> bool:
         kept, spec = one.kept, one.spec

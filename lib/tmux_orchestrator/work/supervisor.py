@@ -250,6 +250,7 @@ class Supervisor:
         for one in self.muster.everybody():
             one.close()
         self.errands.close()
+        self.health.close()
         self._watch.close()
         self._triggers.close()
         self.desk.stream.close()

@@ -57,10 +57,10 @@ class AgentStatus:
 
 @dataclass(frozen=True, slots=True)
 class TeamStatus:
-    """`uptime`: seconds of the supervisor, 0 when it does not run."""
+    """`uptime`: seconds of the supervisor, 0 when it does not run; `message_queue_size`: None when nobody can tell."""
 
     agents: dict[str, AgentStatus]
-    message_queue_size: int
+    message_queue_size: int | None
     uptime: float
     pid: int | None
 
@@ -116,14 +116,14 @@ class TeamDaemon:
         """How all agents fare."""
         settings = config.load(self.home)
         team, pid = state.load(self.home), pidfile.running(self.home, DAEMON)
-        doing = tasks.current(self.home, settings)
+        waiting, doing = tasks.look(self.home, settings)
         now = clock.boot_ns()
         agents: dict[str, AgentStatus] = {}
         for name in [*roster.load(self.home, settings), *team.agents]:
             kept = team.agents.get(name, state.Kept())
             agents.setdefault(name, _status(name, kept, now, pid is not None, doing.get(name)))
         uptime = (now - team.began_ns) / 1e9 if pid is not None and team.began_ns else 0.0
-        return TeamStatus(agents, tasks.waiting(self.home, settings), max(0.0, uptime), pid)
+        return TeamStatus(agents, waiting, max(0.0, uptime), pid)
 
 
 def _status(name: str, kept: state.Kept, now_ns: int, supervised: bool, task: str | None) -> AgentStatus:
