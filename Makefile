@@ -70,7 +70,7 @@ install: ## PREFIX=/usr/local DESTDIR=
 	install -m 755 orchestrator_manager.sh "$(CODE)/bin/orchestrator_manager.sh"
 	umask 022; "$(CODE)/bin/orchestrator_manager.sh" setup
 	find "$(CODE)/.venv/bin" -type f -delete
-	for file in bin/orc-* bin/tmux-orc orchestrator_manager.sh; do \
+	for file in bin/orc-* bin/tmux-orc bin/team-daemon orchestrator_manager.sh; do \
 	  ln -sf "../lib/tmux-orchestrator/bin/$${file##*/}" "$(DESTDIR)$(PREFIX)/bin/$${file##*/}" || exit 1; done
 	for page in man/*.[1-9]; do \
 	  install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; done

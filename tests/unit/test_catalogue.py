@@ -13,6 +13,7 @@ import pytest
 from tmux_orchestrator import __version__
 from tmux_orchestrator.ground import errors
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.run import OTHER_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = sorted((ROOT / "bin").glob("orc-*"))
@@ -44,6 +45,13 @@ def test_stubs_are_identical_and_short() -> None:
         assert stub.read_bytes() == first, stub.name
         assert os.access(stub, os.X_OK), stub.name
         assert not stub.is_symlink(), stub.name
+
+
+def test_a_command_of_two_names_is_one(home: Home) -> None:
+    for other, name in OTHER_NAMES.items():
+        assert (ROOT / "bin" / other).read_bytes() == STUBS[0].read_bytes()
+        assert call(other, "--help").stdout == usage(name)
+        assert call(other, "--version").stdout == f"{other} {__version__}\n"
 
 
 def test_each_module_is_a_command() -> None:
