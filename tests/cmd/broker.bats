@@ -40,7 +40,9 @@ outcome() { orc-read --type delivery -o message.content.context.event,message.co
   eventually outcome "$first" confirmed
   contains "$(orc-agent peek dev)" "for now"
   run ! outcome "$later" typed
+  orc-publish -t dev "at the end" >/dev/null
   expect 0 orc-broker --once
+  eventually submitted "at the end"
   equals "$(submitted "for now")" 1
 }
 
@@ -67,6 +69,7 @@ outcome() { orc-read --type delivery -o message.content.context.event,message.co
   kill -9 "$first"
   eventually holds "$second"
   orc-publish -t dev --wait "after" >/dev/null
+  eventually submitted after
   equals "$(submitted before)" 1
   kill -TERM "$second"
   wait "$second"

@@ -150,7 +150,8 @@ print(yaml.safe_dump({"rules": [rule for rule in rules if rule["rule"] in sys.ar
   told() { [ "$(orc-read --type notification -o message.priority,message.content.context.rule)" = $'critical\tsecret-in-diff' ]; }
   eventually told
   kill "$child"
-  equals "$(jq -r '.agents.dev.violations' "$ORC_HOME/registry/sessions/web.json")" 1
+  counted() { [ "$(jq -r '.agents.dev.violations' "$ORC_HOME/registry/sessions/web.json")" = 1 ]; }
+  eventually counted # it tells before it keeps
 }
 
 credit() { orc-state show web | jq -r '.agents.dev.credit | [.exhausted, .until, .used_percent] | join(" ")'; }

@@ -6,7 +6,8 @@ load ../helper
 team() {
   orc-run dev --session s --profile plain -- "$ROOT/.venv/bin/python" "$ROOT/tests/programs/recorder.py" \
     "$BATS_TEST_TMPDIR/dev" >/dev/null
-  eventually tm capture-pane -p -t s:dev
+  ready() { tm capture-pane -p -t s:dev | grep -q ready; }
+  eventually ready
   orc-component start broker monitor >/dev/null
 }
 

@@ -3,7 +3,8 @@
 It calls `orc-hook CLI EVENT` with a payload when it starts, when a prompt begins a turn, when it asks for permission
 and when a turn is about to end, waits for the answer, and writes down what its model would be told besides:
 {"context": text} beside a prompt, {"continued": text} where a turn goes on. Esc calls none. While the file FILE.mute
-is there it calls none at all; while FILE.late is there, no dialog comes after the permission hook.
+is there it calls none at all; while FILE.late is there, no dialog comes after the permission hook. When FILE.end comes,
+its turn ends, and the file is gone.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class Hooked(demo.Agent):  # type: ignore[misc]
             self.job = demo.Job("", now, now + self.work)
 
     def tick(self, now: float) -> None:
+        if self.job and os.path.exists(f"{self.log_path}.end"):
+            os.unlink(f"{self.log_path}.end")
+            self.job.until = now
         if self.late is not None and not os.path.exists(f"{self.log_path}.late"):
             prompt, self.late, self.job = self.late, None, None
             super()._finish(prompt)

@@ -457,8 +457,9 @@ def test_wait(system: System) -> None:
     assert of(system).wait("dev", "idle", 10).state == "idle"
     with pytest.raises(GaveUp, match=r"dev is idle after 0\.1 s"):
         of(system).wait("dev", "waiting", 0.1)
-    dev.keys("[[slow:0.4]]", "Enter")
+    dev.keys("[[slow:1000]]", "Enter")
     becomes(system, "working")
+    dev.keys("Escape")
     assert of(system).wait("dev", "idle", 10).state == "idle"
     dev.keys("[[slow:0.3]] [[crash]]", "Enter")
     assert of(system).wait("dev", "gone", 10).state == "dead"

@@ -83,13 +83,15 @@ def test_a_prompt_of_several_lines_is_submitted_once_and_whole(demo: Demo) -> No
 
 
 def test_what_comes_while_it_works_is_queued(demo: Demo) -> None:
-    demo.paste("[[slow:1]] work")
+    demo.paste("[[slow:1000]] work")
     demo.until(state="working", composer="empty", queued=False)
     demo.paste("second")
     demo.paste("third")
     demo.until(state="working", queued=True)
+    wait_until(lambda: len(demo.logged("prompt")) == 3, what="both of them")
+    demo.keys(*PROFILE.interrupt)
     demo.until(state="idle", queued=False)
-    assert demo.logged("prompt") == ["[[slow:1]] work", "second", "third"]
+    assert demo.logged("prompt") == ["[[slow:1000]] work", "second", "third"]
     assert demo.logged("queued") == [False, True, True]
 
 

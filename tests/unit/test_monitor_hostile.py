@@ -202,8 +202,9 @@ def test_a_new_strategy_that_is_out_does_not_work_again(watched: Watched) -> Non
 
 def test_who_gets_another_name_is_the_same_one(watched: Watched) -> None:
     dev, bad = watched.demo("dev"), watched.demo("bad")
-    dev.keys("[[slow:1]] x", "Enter")
+    dev.keys("[[slow:1000]] x", "Enter")
     wait_until(lambda: watched.state(dev) == "working", what="its work")
+    dev.keys("Escape")
     wait_until(lambda: watched.state(dev) == "idle", what="the end of its work")
     os.kill(bad.pid, signal.SIGKILL)
     wait_until(lambda: alerts(watched), what="the alert")

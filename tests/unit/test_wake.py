@@ -30,6 +30,10 @@ class Hooked(Agent):
         with open(self.log + ".mute", "w", encoding="ascii"):
             pass
 
+    def ends_its_turn(self) -> None:
+        with open(self.log + ".end", "w", encoding="ascii"):
+            pass
+
     def speak(self) -> None:
         os.unlink(self.log + ".mute")
 
@@ -73,9 +77,9 @@ def hooked(system: System, *options: str, name: str = "dev", work: str = "0.2") 
     return agent
 
 
-def busy(agent: Hooked, seconds: float = 60) -> None:
-    """A person gives it work, which its prompt hook tells."""
-    agent.keys(f"[[slow:{seconds}]] work", "Enter")
+def busy(agent: Hooked) -> None:
+    """A person gives it work without an end, which its prompt hook tells."""
+    agent.keys("[[slow:1000]] work", "Enter")
     wait_until(lambda: sign(agent)["state"] == "working", what="the prompt hook")
 
 
@@ -113,8 +117,10 @@ def test_an_idle_agent_is_woken_and_its_hook_hands_the_message_over(system: Syst
 def test_an_agent_that_works_is_typed_nothing_and_gets_it_when_its_turn_ends(system: System) -> None:
     system.broker()
     dev = hooked(system)
-    busy(dev, 2)
+    busy(dev)
     events = [system.publish("-t", "dev", f"number {n}") for n in range(3)]
+    wait_until(lambda: parcel(dev) == [event[-6:] for event in events], what="all of them in the parcel")
+    dev.ends_its_turn()
     system.wait_outcome(events[2], "confirmed: hook")
     dev.has_had("number 0", "number 1", "number 2")
     assert dev.keyed() == []
@@ -135,10 +141,12 @@ def test_a_turn_that_was_interrupted_tells_nobody_and_the_agent_is_woken(system:
 
 def test_after_eight_turns_in_a_row_the_agent_is_woken_again(system: System) -> None:
     system.broker()
-    dev = hooked(system, work="1")
-    busy(dev, 1)
+    dev = hooked(system, work="1000")
+    busy(dev)
     for number in range(10):
         event = system.publish("-t", "dev", f"number {number}")
+        wait_until(lambda event=event: parcel(dev) == [event[-6:]], what="the parcel")  # type: ignore[misc]
+        dev.ends_its_turn()
         system.wait_outcome(event, "confirmed: hook")
     dev.has_had(*(f"number {number}" for number in range(10)))
     assert len(dev.continued()) == 9 and len(dev.keyed()) == 1
