@@ -56,8 +56,7 @@ class Worker:
         self._outcome: int | None = None  # of the last task
 
     def run(self, once: bool) -> int:
-        if shutil.which(self._argv[0]) is None:
-            raise _NoCommand(f"{self._argv[0]!r} is no command: correct it")
+        self._check_command()
         self._wakeup = watch.on_stop(self._on_stop)
         self._changes = watch.Watch([os.path.dirname(self._queue.db_path)])
         try:
@@ -70,6 +69,13 @@ class Worker:
             return errors.NO if self._outcome is None else self._outcome
         finally:
             self._close()
+
+    def _check_command(self) -> None:
+        """Before anything is claimed."""
+        if shutil.which(self._argv[0]) is None:
+            if "/" in self._argv[0] and os.path.exists(self._argv[0]):
+                raise _CannotRun(f"{self._argv[0]!r} cannot be run: see its permissions")
+            raise _NoCommand(f"{self._argv[0]!r} is no command: correct it")
 
     def _forever(self) -> int:
         while True:
@@ -183,22 +189,29 @@ class Worker:
     # the claims
 
     def _keep(self, errand: Errand, look: bool) -> None:
-        """Extend the lease when it is time, and see whether the task is still ours."""
+        """Extend the lease when it is time, or when the task is no longer ours: that is refused with the reason."""
         now, task_id, token = clock.boot_ns(), errand.message.task_id, errand.message.token
         try:
-            status = reading.status(self._queue.database, task_id, token) if look else "running"
-            if status == "completed":
-                errand.extend_at = 0  # the command has said so itself
-            elif status != "running" or now >= errand.extend_at:
-                self._queue.extend(task_id, self._lease, token)
-                self._hold(errand)
-        except DataError as error:
-            self._lose(errand, str(error))
+            if now >= errand.extend_at or (look and self._status(task_id, token) != "running"):
+                self._extend(errand, task_id, token)
         except _SOON as error:
             self._say(str(error))
             errand.extend_at = now + _SECOND
             if now >= errand.ends_at:
                 self._lose(errand, f"task {task_id}: its lease ended: leaving what was done for it")
+
+    def _extend(self, errand: Errand, task_id: str, token: str) -> None:
+        try:
+            self._queue.extend(task_id, self._lease, token)
+            self._hold(errand)
+        except DataError as error:
+            if self._status(task_id, token) == "completed":
+                errand.extend_at = 0  # the command has said so itself, and tidies up
+            else:
+                self._lose(errand, str(error))
+
+    def _status(self, task_id: str, token: str) -> str | None:
+        return reading.status(self._queue.database, task_id, token)
 
     def _hold(self, errand: Errand) -> None:
         now, span = clock.boot_ns(), int(self._lease * _SECOND)
