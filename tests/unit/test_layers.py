@@ -37,11 +37,14 @@ HOMES = {
     "redis": ("cluster.",),
     "inotify_simple": ("ground.watch",),
     "libtmux": ("agents.windows",),
+    "sqlite3": ("work.sqlite",),
+    "_sqlite3": ("work.sqlite",),
     "cronsim": ("ground.timetable",),
     "psutil": ("work.measures",),
 }
 # Standard library that a hot command may load on its way, besides what a bare interpreter has: C code, or tiny.
 CHEAP = {"__future__", "_json", "_signal", "errno", "fcntl", "mmap", "pwd", "time"}
+CHEAP |= {"_functools", "_sqlite3", "itertools"}  # of tasks
 CHEAP |= {"_operator", "_sha256", "_socket", "_struct", "struct"}  # of heartbeats
 RUNS = {
     "publish": ["--tag", "t", "hello"],
@@ -50,6 +53,7 @@ RUNS = {
     "heartbeat": ["--agent", "team:dev", "--host", "127.0.0.1:9"],  # signs, and asks in vain
     "ratelimit": ["key", "--rate", "10/min"],
     "hook": ["claude", "Stop"],
+    "task": ["get", "--recipient", "dev"],
 }
 # Besides the runner: a hook is ended by a thread of its own when it takes too long.
 EXITING = ("run", "commands.hook")

@@ -16,7 +16,6 @@ file is rebuilt by whoever finds it damaged (`salvage`), where the owner of the 
 
 from __future__ import annotations
 
-import _sqlite3
 import os
 from _thread import RLock
 from _weakref import ref
@@ -24,6 +23,7 @@ from time import monotonic_ns
 
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
 from tmux_orchestrator.work import place
+from tmux_orchestrator.work.sqlite import _sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ _MEGABYTE = 1 << 20
 _BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
 DAMAGED = (_CORRUPT, _NOTADB)
-_ERRORS = (_sqlite3.Error, ValueError, OverflowError)  # the last two: of texts and numbers that it cannot take
 _PART = 256  # rows that a walk takes at once
+_ERRORS = (_sqlite3.Error, ValueError, OverflowError)  # the last two: of texts and numbers that it cannot take
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
 
 
