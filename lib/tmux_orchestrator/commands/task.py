@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tmux_orchestrator.ground import clock, config, errors, options, output, paths
+import os
+
+from tmux_orchestrator.ground import clock, config, errors, files, options, output, paths
 from tmux_orchestrator.work import reading
 from tmux_orchestrator.work.message import Message, name
 from tmux_orchestrator.work.queue import MessageQueue
@@ -126,7 +128,10 @@ def main(argv: list[str]) -> int:
         if action == "migrate":
             return upkeep.migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
         return upkeep.repair(home, settings, given.dry_run) if action == "repair" else upkeep.check(home, settings)
-    return _ACTIONS[action](MessageQueue(None, home, settings), given)
+    queue = MessageQueue(None, home, settings)
+    if not os.path.isdir(home.logs):
+        files.make_dir(home.logs)  # where the configuration stays compiled: else each start would read YAML
+    return _ACTIONS[action](queue, given)
 
 
 # send
