@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _REQUIRED = ("task_id", "sender", "recipient", "type", "priority", "status", "payload", "created_at")
 _NAMES = (*_REQUIRED, "started_at", "completed_at", "duration_ms", "error_message", *ADDED)
 _WHOLE = {"priority", "duration_ms", "exit_code"} | {name for name, kind in ADDED.items() if "INTEGER" in kind}
-_USUAL = {"attempt": 0, "max_attempts": 3}
+_USUAL = {name: int(kind.rpartition(" ")[2]) for name, kind in ADDED.items() if "NOT NULL" in kind}
 _FEWEST = len(_NAMES) - len(ADDED)
 _NUMBER = "rowid"
 _META = ("told", "boot", "id")
@@ -95,7 +95,7 @@ class Recovered:
         if len(values) != 2 or not isinstance(values[0], str):
             return
         first, second = values
-        if isinstance(second, int):
+        if isinstance(second, int) and not (first[10:11] == "T" and first[-1:] == "Z"):  # that is a time
             self._known.add(first)
         elif isinstance(second, str):
             self._pairs.add((first, second))
