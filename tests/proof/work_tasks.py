@@ -52,13 +52,14 @@ class Team:
         is_sender = number < self._senders
         each = self._count // self._senders
         words = ["send", f"job{number}", str(each)] if is_sender else ["work", f"w{number}", str(self._count)]
-        return self._run.start(
-            *(sys.executable, "-I", TASKER, self._home.root, *words),
-            f"file={self._run.folder}/{'sent' if is_sender else 'worked'}{number}",
-            *(f"lease={LEASE}", f"pause={self._pause}"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with open(f"{self._run.folder}/said{number}", "ab") as said:
+            return self._run.start(
+                *(sys.executable, "-I", TASKER, self._home.root, *words),
+                f"file={self._run.folder}/{'sent' if is_sender else 'worked'}{number}",
+                *(f"lease={LEASE}", f"pause={self._pause}"),
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
 
     def disturb(self) -> None:
         """Kill one, or stop it for longer than a lease, or not as long."""
@@ -88,7 +89,9 @@ class Team:
 
     def wait(self) -> None:
         for number, member in enumerate(self.members):
-            assert member.wait(300) == 0, f"member {number} ended with {member.returncode}"
+            code = member.wait(300)
+            with open(f"{self._run.folder}/said{number}", encoding="utf-8") as said:
+                assert code == 0, f"member {number} ended with {code}: {said.read()[-3000:]}"
 
     def sent(self) -> list[str]:
         """The ids that the queue has acknowledged."""

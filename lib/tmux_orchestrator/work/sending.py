@@ -9,7 +9,7 @@ import sys
 
 from tmux_orchestrator.agents import drafting, registry, sender
 from tmux_orchestrator.ground import clock, errors, fastjson, options, times
-from tmux_orchestrator.work.message import FIRST, LARGEST, LAST, Message
+from tmux_orchestrator.work.message import FIRST, LARGEST, LAST, Message, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,6 +144,9 @@ def _task(line: bytes, number: int, draft: Callable[..., Message]) -> Message:
     try:
         message = draft(payload, **said)
         message.checked()
+        for name in ("not_before", "expires"):
+            if (value := getattr(message, name)) is not None:
+                moment(value, name)
     except errors.DataError as error:
         raise errors.DataError(f"line {number}: {error}") from None
     return message
