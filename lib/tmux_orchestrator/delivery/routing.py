@@ -7,14 +7,14 @@ Every target that an event names ends in a delivery, or in a problem that says w
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tmux_orchestrator.agents import places
 from tmux_orchestrator.agents.places import Place
 from tmux_orchestrator.agents.registry import Agent, near
-from tmux_orchestrator.eventlog.event import RECORDS, render
+from tmux_orchestrator.eventlog.event import RECORDS
+from tmux_orchestrator.eventlog.matching import Match
 from tmux_orchestrator.ground.errors import UsageError
 from tmux_orchestrator.ground.times import parse_time
 
@@ -203,43 +203,19 @@ class _Found:
 
 
 class Rule:
-    """One rule of the configuration: alternatives per condition, and all conditions have to hold."""
+    """One rule of the configuration."""
 
     def __init__(self, rule: Mapping[str, Any]) -> None:
         """As the compiled configuration has it. Raises re.error for a bad pattern."""
-        match: Mapping[str, Any] = rule.get("match") or {}
-        self._wanted = {name: frozenset(match[name]) for name in _FIELDS if match.get(name)}
-        self._text = re.compile(match["text"]) if match.get("text") else None
+        self.matches = Match(rule.get("match") or {}).matches
         self.route: list[str] = rule.get("route") or []
         self.priority: str | None = rule.get("priority") or None
         self.action: str = rule.get("action") or TYPE
-
-    def matches(self, event: Mapping[str, Any]) -> bool:
-        for name, wanted in self._wanted.items():
-            if wanted.isdisjoint(_FIELDS[name](event)):
-                return False
-        return self._text is None or self._text.search(render(dict(event))) is not None
 
 
 def _first(event: Mapping[str, Any], rules: Iterable[Rule]) -> Rule | None:
     """The rule that applies: the first that matches."""
     return next((rule for rule in rules if rule.matches(event)), None)
-
-
-def _names(event: Mapping[str, Any]) -> list[str]:
-    """What a rule may call a sender: its name, session:name, or its type."""
-    source = event["source"]
-    name = source.get("identifier") or ""
-    return [name, f"{source.get('session') or ''}:{name}", source.get("type") or ""]
-
-
-_FIELDS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "type": lambda event: [event["message"]["type"]],
-    "category": lambda event: [event["message"].get("category") or ""],
-    "tags": lambda event: event["metadata"].get("tags") or [],
-    "priority": lambda event: [event["message"]["priority"]],
-    "source": _names,
-}
 
 
 def is_monitoring(event: Mapping[str, Any]) -> bool:
