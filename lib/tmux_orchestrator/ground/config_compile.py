@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from tmux_orchestrator.ground import config_file, config_kinds, config_schema, config_team, fastjson, files
+from tmux_orchestrator.ground import (
+    config_file,
+    config_kinds,
+    config_rules,
+    config_schema,
+    config_team,
+    fastjson,
+    files,
+)
 from tmux_orchestrator.ground.config_file import LARGEST
 from tmux_orchestrator.ground.config_kinds import LISTS, Key
 from tmux_orchestrator.ground.config_schema import SECTIONS
@@ -135,7 +143,7 @@ class _Walk:
             if name not in declared:
                 self.unknown(node, "", name, list(declared))
             elif self.rest[name] == "rules":
-                values[name] = self.rules(value)
+                values[name] = self.rules(value, name)
             else:
                 values[name] = self.mapping(value, declared[name], name, self.rest[name])
         return values
@@ -150,6 +158,8 @@ class _Walk:
                 values[name] = self.mapping(value, known, full, "" if full in config_team.STRICT else rest)
             elif full in config_team.ENTRIES:
                 values[name] = self.entries(value, config_team.ENTRIES[full], full)
+            elif full in config_rules.SHAPES:
+                values[name] = self.rules(value, full)
             elif rest == "targets":
                 self.named(key_node, full, "a group")
                 values[name] = self.value(Key(name, "targets", [], ""), value, full)
@@ -222,22 +232,20 @@ class _Walk:
             return [self.tree(part, path) for part in node.value]
         return _plain(node)
 
-    def rules(self, node: Node) -> list[dict[str, Any]]:
+    def rules(self, node: Node, path: str) -> list[dict[str, Any]]:
         if isinstance(node, ScalarNode) and _type(node) == "null":
             return []
         if not isinstance(node, SequenceNode):
-            self.wrong(node, "rules must be a list of rules: begin each with -")
+            self.wrong(node, f"{path} must be a list of rules: begin each with -")
             return []
-        return [self.rule(part, f"rules[{number}]") for number, part in enumerate(node.value)]
+        return [self.rule(part, path, number) for number, part in enumerate(node.value)]
 
-    def rule(self, node: Node, path: str) -> dict[str, Any]:
+    def rule(self, node: Node, path: str, number: int) -> dict[str, Any]:
         before = len(self.mistakes)
-        rule = self.mapping(node, config_schema.RULE, path)
-        if len(self.mistakes) == before:
-            if "match" not in rule:
-                self.wrong(node, f"{path} has no match: say which messages it is for")
-            elif len(rule) == 1:
-                self.wrong(node, f"{path} does nothing: give it a route, a priority or an action")
+        rule = self.mapping(node, config_rules.SHAPES[path], f"{path}[{number}]")
+        lack = "" if len(self.mistakes) > before else config_rules.lack(path, rule)
+        if lack:
+            self.wrong(node, f"{path}[{number}] {lack}")
         return rule
 
 

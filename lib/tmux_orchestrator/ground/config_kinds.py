@@ -44,6 +44,8 @@ DAY = 86_400
 LISTS = frozenset({"texts", "words", "targets", "durations", "choices", "texts_or_one"})
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TARGET = re.compile(r"@?[a-z][a-z0-9_-]{0,31}|%\d{1,9}|[^:@%]{1,128}:[^:]{1,128}")
+_TASK_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:@-]{0,63})?")
+_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})", re.ASCII)
 _NUMBER = re.compile(r"(0|[1-9]\d{0,14})(\.\d{1,9})?", re.ASCII)
 _BREAKER = re.compile(r"([1-9]\d{0,3}) in (\S+)", re.ASCII)
@@ -69,6 +71,8 @@ _NEEDS = {
     "command": "a program and its arguments: one text, in words as a shell takes them, or a list",
     "text": "text on one line",
     "word": "text on one line that is not empty",
+    "name": "a name of at most 64 letters, digits and ._:@-",
+    "kind": "a lower-case word of a-z, 0-9, _ and -",
     "zone": "a time zone that this system knows, like Europe/Berlin, or empty",
     "targets": 'a list of targets, like ["@pm", "reviewer", "backend:1"]',
     "regex": "a regular expression in Python's syntax",
@@ -143,10 +147,13 @@ def _choice(key: Key, text: str) -> str:
     return text
 
 
-def _target(key: Key, text: str) -> str:
-    if not _TARGET.fullmatch(text):
-        raise ValueError
-    return text
+def _matching(pattern: re.Pattern[str]) -> Callable[[Key, str], str]:
+    def convert(key: Key, text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError
+        return text
+
+    return convert
 
 
 def _regex(key: Key, text: str) -> str:
@@ -167,8 +174,10 @@ _CONVERT: dict[str, Callable[[Key, str], Any]] = {
     "words": _argument,
     "command": _command,
     "texts_or_one": _word,
+    "name": _matching(_TASK_NAME),
+    "kind": _matching(_EVENT_TYPE),
     "zone": _zone,
-    "targets": _target,
+    "targets": _matching(_TARGET),
     "breaker": _breaker,
     "regex": _regex,
 }

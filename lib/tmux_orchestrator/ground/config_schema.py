@@ -7,6 +7,7 @@ A default is written as a person writes it in YAML.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,15 @@ from tmux_orchestrator.ground.config_kinds import DAY, LISTS, Key, default, item
 from tmux_orchestrator.ground.config_kinds import count as _count
 from tmux_orchestrator.ground.config_kinds import seconds as _seconds
 from tmux_orchestrator.ground.config_kinds import switch as _switch
+from tmux_orchestrator.ground.config_rules import FLOWS
 from tmux_orchestrator.ground.errors import ConfigError
 from tmux_orchestrator.ground.options import near
 
 
 @dataclass(frozen=True)
 class Section:
-    """A top-level key. `rest` is what undeclared keys below it may be: "" none, "targets", "table", "tree";
-    "rules" makes the section a list. `example` is shown in the commented file."""
+    """A top-level key. `rest` is what undeclared keys below it may be: "" none, "targets", "table", "tree"; a list
+    `rules`, for "flows"; "rules" makes the section a list. `example` is shown in the commented file."""
 
     name: str
     about: str
@@ -31,7 +33,17 @@ class Section:
     example: tuple[str, ...] = ()
 
 
-PRIORITIES = ("critical", "high", "normal", "low")
+def _seconds(name: str, default: float | str, about: str, low: float = 0.1, high: float = 7 * DAY) -> Key:
+    return Key(name, "duration", default, about, low, high)
+
+
+def _count(name: str, default: int, about: str, low: int, high: int) -> Key:
+    return Key(name, "int", default, about, low, high)
+
+
+def _switch(name: str, default: bool, about: str) -> Key:
+    return Key(name, "bool", default, about)
+
 
 SECTIONS = (
     Section(
@@ -192,6 +204,15 @@ SECTIONS = (
         example=config_team.EXAMPLE,
     ),
     Section(
+        "flows",
+        "Events that become tasks, as the first rule that matches says (docs/flows.md).",
+        (
+            _switch("enabled", True, "false: no event becomes a task"),
+            Key("fallback", "name", "project_manager", "whose task it is when no rule matches; empty: nobody's"),
+        ),
+        rest="flows",
+    ),
+    Section(
         "components",
         "What orchestrator_manager.sh starts.",
         (
@@ -220,22 +241,6 @@ SECTIONS = (
     Section("dashboard", "The web page; no keys yet."),
     Section("metrics", "The exporter; no keys yet."),
 )
-
-_WORDS = "one text or a list"
-# What stands below an entry of `rules`. Conditions are lists of alternatives, and all of them have to hold.
-RULE: dict[str, Any] = {
-    "match": {
-        "type": Key("type", "texts_or_one", [], _WORDS),
-        "category": Key("category", "texts_or_one", [], _WORDS),
-        "tags": Key("tags", "texts_or_one", [], _WORDS),
-        "priority": Key("priority", "choices", [], _WORDS, choices=PRIORITIES),
-        "source": Key("source", "texts_or_one", [], _WORDS),
-        "text": Key("text", "regex", "", "a pattern"),
-    },
-    "route": Key("route", "targets", [], "targets"),
-    "priority": Key("priority", "choice", "", "the new priority", choices=PRIORITIES),
-    "action": Key("action", "choice", "type", "what happens", choices=("type", "digest", "hold", "drop")),
-}
 
 # Names from before there was a section for them.
 OLD_VARIABLES = {
@@ -301,6 +306,7 @@ def defaults() -> dict[str, Any]:
         for part in above:
             place = place.setdefault(part, {})
         place[leaf] = default(key)
+    values["flows"]["rules"] = copy.deepcopy(list(FLOWS))
     return values
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tmux_orchestrator.ground import fastjson
 from tmux_orchestrator.ground.config import Config
+from tmux_orchestrator.ground.config_rules import FLOWS
 from tmux_orchestrator.ground.config_schema import SECTIONS, Section
 from tmux_orchestrator.ground.output import clean, tidy
 
@@ -63,6 +64,8 @@ def default_file() -> str:
             lines += [f"{section.name}:", *_keys(section)]
         else:
             lines.append(f"{section.name}: {empty}")
+        if section.rest == "flows":
+            lines += ["  rules:", *(f"    - {written(rule)}" for rule in FLOWS)]
         if section.example:
             lines += [
                 f"  # For example{'' if section.keys else ', instead of ' + empty}:",
