@@ -52,13 +52,15 @@ def main(argv: list[str]) -> int:
 
 
 def _follow(home: paths.Home) -> int:
+    from tmux_orchestrator.eventlog.voice import Voice
     from tmux_orchestrator.watch.updater import Updater
+    from tmux_orchestrator.work.outbox import Pump
 
     if pidfile.claim(home, "state_updater") is None:
         pid = pidfile.running(home, "state_updater")
         print(f"orc-state: a state updater runs already (pid {pid}): orc-state status", file=sys.stderr)
         return errors.NO
-    Updater(home).run()
+    Updater(home, lambda home, settings: Pump(home, settings, Voice(home, "state_updater"))).run()
     return errors.OK
 
 

@@ -33,18 +33,6 @@ class Section:
     example: tuple[str, ...] = ()
 
 
-def _seconds(name: str, default: float | str, about: str, low: float = 0.1, high: float = 7 * DAY) -> Key:
-    return Key(name, "duration", default, about, low, high)
-
-
-def _count(name: str, default: int, about: str, low: int, high: int) -> Key:
-    return Key(name, "int", default, about, low, high)
-
-
-def _switch(name: str, default: bool, about: str) -> Key:
-    return Key(name, "bool", default, about)
-
-
 SECTIONS = (
     Section(
         "monitoring",

@@ -22,6 +22,9 @@ from tmux_orchestrator.watch import sessions
 from tmux_orchestrator.watch.sessions import NAME, State, cut
 
 NAMED = "state_updater"
+# Of these daemons nothing is taken in: the updater itself, and the task queue, whose `task_completed` is about a task
+# and its worker, which may be no agent at all. An agent's own is about the agent.
+_UNHEARD = (NAMED, "tasks")
 _STATES = frozenset(
     ("starting", "working", "idle", "waiting", "limited", "unresponsive", "dead", "gone", "unknown")
 )  # fmt: skip
@@ -52,7 +55,7 @@ def concerns(event: Event) -> bool:
     """Is it one that changes a state?"""
     kind, source = event["message"]["type"], event["source"]
     daemon = source.get("type") == "daemon"
-    if kind not in sessions.COUNTS or (daemon and source.get("identifier") == NAMED):
+    if kind not in sessions.COUNTS or (daemon and source.get("identifier") in _UNHEARD):
         return False
     issue = event["message"]["content"]["context"].get("issue_type")
     if kind in _OTHERS:

@@ -3,7 +3,8 @@
 What one read brought is taken in under a lock: first the notices are stored, by ids that follow from the events, so
 that they are stored once however often this is done; then the files of the sessions; then the cursor. Killed anywhere
 in between, the next life reads the same events again, and each file knows which of them it has (see `changes`): none
-is lost and none counts twice, also should two updaters run. One updater by lock (its pid file).
+is lost and none counts twice, also should two updaters run. One updater by lock (its pid file). It hosts whatever has
+to be looked after once in a while (see `ground.guest`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tmux_orchestrator.eventlog import event, follow, reader
 from tmux_orchestrator.eventlog.daylog import DAY_NS, Log, daemon_source
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import DataError, OrcError
+from tmux_orchestrator.ground.guest import Maker
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import changes, sessions
@@ -34,9 +36,9 @@ _PATIENCE = 10.0  # seconds for the lock
 
 
 class Updater:
-    """Owns the loop. `run` returns when a signal asks for it."""
+    """Owns the loop, and has a guest if `host` makes one. `run` returns when a signal asks for it."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, host: Maker | None = None) -> None:
         files.make_dir(home.events)
         self.home = home
         self.live = config.Live(home)
@@ -45,6 +47,7 @@ class Updater:
         self._follower = follow.Follower(home, self._load_place())
         self._lock = Lock(home.run + "/state_updater.lock", _PATIENCE)
         self._watch = watch.Watch([home.events])
+        self._guest = host and host(home, self.live.config)
         self._saved_at = clock.boot_ns()
         self._said: tuple[str, int] = ("", 0)
         self._stopping = False
@@ -55,14 +58,16 @@ class Updater:
             while not self._stopping:
                 problem, more = "", False
                 try:
-                    self.live.poll()
+                    if self.live.poll() and self._guest:
+                        self._guest.configure(self.live.config)
                     more = self.turn()
                 except (OrcError, OSError) as error:
                     problem = str(error)
                     self._read_again()
                 self._complain(problem)
+                due = self._guest.turn(more) if self._guest else 0
                 if not more:
-                    self._sleep(wakeup, quiet=bool(problem))
+                    self._sleep(wakeup, quiet=bool(problem), due=due)
         finally:
             self.close()
 
@@ -71,6 +76,8 @@ class Updater:
             follow.save_place(self._cursor, self._follower.place)
         except OrcError:
             pass  # the events since are read again, and known
+        if self._guest:
+            self._guest.close()
         self._follower.close()
         self._watch.close()
         self._lock.close()
@@ -144,10 +151,13 @@ class Updater:
 
     # waiting and telling
 
-    def _sleep(self, wakeup: int, quiet: bool) -> None:
-        """Until the log grows or a signal comes, a second at the longest; `quiet`: it fails just now."""
+    def _sleep(self, wakeup: int, quiet: bool, due: int) -> None:
+        """Until the log grows, the guest is due or a signal comes, a second at the longest; `quiet`: it fails now."""
         changed = -1 if quiet else self._watch.fileno()
-        ready = watch.readable([wakeup, changed], 1.0 if quiet or changed >= 0 else 0.1)
+        longest = 1.0 if quiet or changed >= 0 else 0.1
+        ready = watch.readable(
+            [wakeup, changed], min(longest, (due - clock.boot_ns()) / _SECOND_NS) if due else longest
+        )
         if wakeup in ready:
             os.read(wakeup, 512)
         if changed in ready:

@@ -54,14 +54,23 @@ class Damaged(DataError):
 class Database:
     """One kept connection. Every statement is a transaction of its own, but within `with database:`."""
 
-    def __init__(self, path: str, full: bool = False, version: int | None = VERSION, mend: Mend | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        full: bool = False,
+        version: int | None = VERSION,
+        mend: Mend | None = None,
+        patience: float | None = None,
+    ) -> None:
         """Open or make the file, and bring it to this version; None: it stays what it is. `mend` rebuilds it.
 
-        Raises DataError, NotPermitted, SystemFailure, TryLater, Damaged.
+        `patience`: seconds that another's change is waited for; who gives it must not be held up, and leaves moving
+        the WAL into the database to others. Raises DataError, NotPermitted, SystemFailure, TryLater, Damaged.
         """
         self.path = path
         self._full = full
         self._version = version
+        self._patience = patience
         self._connection: Any = None
         self._pid = 0
         self._depth = 0
@@ -239,9 +248,10 @@ class Database:
             self._mend(0, "its rebuilding was interrupted", False)
         self._look_at, self._inodes = 1 << 63, place.inodes(self.path)
         try:
+            patience = BUSY_S if self._patience is None else self._patience
             self._connection = _sqlite3.connect(
                 place.uri(self.path),
-                timeout=BUSY_S,
+                timeout=patience,
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=64,
@@ -251,7 +261,7 @@ class Database:
             if self._version is not None and self.version() != self._version:
                 self.migrate(self._version)
             self.change(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
-            self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+            self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT if self._patience is None else 0}")
         except _sqlite3.Error as error:
             if not os.path.lexists(self.path):
                 return False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MINE = "task_id = ? AND token = ? AND live = 2 AND wake_boot > ?"
 _TEXT = 4096  # characters that are kept of an error, and of the end of an output
+GIVEN_BACK = "given back"  # the error message of a task whose worker did not want it
 _DAY = 86_400_000_000_000
 _COMPLETE = f"""
 UPDATE tasks SET status = 'completed', live = NULL, wake_boot = NULL, completed_at = ?, exit_code = ?, output = ?,
@@ -104,7 +105,7 @@ def release(database: Database, task_id: str, token: str, rest: float) -> None:
         if database.row(f"SELECT 1 FROM tasks WHERE {_MINE}", task_id, token, ticks) is None:
             refuse(database, task_id, token, "given back")
         live, wake = (3, ticks + int(rest * 1e9)) if rest else (1, None)
-        database.change(_BACK, live, wake, 1, "given back", ticks, task_id)
+        database.change(_BACK, live, wake, 1, GIVEN_BACK, ticks, task_id)
 
 
 def cancel(database: Database, task_id: str, reason: str) -> bool:
