@@ -26,12 +26,15 @@ def main(argv: list[str]) -> int:
     if given.args:
         raise errors.UsageError(f"{given.args[0]!r} is no option: see --help")
     home = paths.find_home()
-    from tmux_orchestrator.delivery.broker import Broker  # before the wait: whoever stands by takes over at once
+    # Before the wait: whoever stands by takes over at once.
+    from tmux_orchestrator.delivery.broker import Broker
+    from tmux_orchestrator.eventlog.voice import Voice
+    from tmux_orchestrator.work.flows import Flows
 
     if pidfile.claim(home, "broker", wait=given.standby) is None:
         pid = pidfile.running(home, "broker")
         told = f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends"
         print(told, file=sys.stderr)
         return errors.NO
-    Broker(home).run(once=given.once)
+    Broker(home, lambda home, settings: Flows(home, settings, Voice(home, "broker"))).run(once=given.once)
     return errors.OK

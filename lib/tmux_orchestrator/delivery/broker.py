@@ -27,6 +27,7 @@ from tmux_orchestrator.eventlog import daylog, follow, retention
 from tmux_orchestrator.eventlog.daylog import Log
 from tmux_orchestrator.ground import clock, config, fastjson, files, pidfile, tmux, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError
+from tmux_orchestrator.ground.guest import Maker
 from tmux_orchestrator.ground.paths import Home
 
 _STATUS_NS = 500_000_000
@@ -35,9 +36,10 @@ _MOMENT_NS = 100_000_000
 
 
 class Broker:
-    """Owns the loop. `run` returns when a signal asks for it, or with `once` when nothing more is due."""
+    """Owns the loop, and has a guest if `host` makes one. `run` returns when a signal asks for it, or with `once` when
+    nothing more is due."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, host: Maker | None = None) -> None:
         self._folders = [home.events, home.registry, home.run + "/signs"]
         for folder in self._folders:
             files.make_dir(folder)
@@ -69,6 +71,8 @@ class Broker:
         self.intake.delivered, self.intake.unended, self.intake.lately = past.delivered, past.unended, past.lately
         self.intake.cancelled = past.cancelled
         self.follower = follow.Follower(home, past.place)
+        self._guest = host and host(home, self.live.config)
+        self._guest_at = 0
 
     def run(self, once: bool = False) -> None:
         """Follow the log until a signal asks to stop."""
@@ -79,9 +83,10 @@ class Broker:
         try:
             while not self._stopping:
                 more = self._turn()
+                more = self._visit(news=more) or more
                 if once and not more and self._idle():
                     break
-                self._sleep(wakeup, 0 if more else self.dispatcher.wake_at())
+                self._sleep(wakeup, 0 if more else min(self.dispatcher.wake_at(), self._guest_at))
         finally:
             self._leave()
 
@@ -108,6 +113,11 @@ class Broker:
             self._problems = {problem: clock.boot_ns() + MINUTE}
             self._say(f"ERROR {problem} (nothing is typed until it is on disk)")
         return more
+
+    def _visit(self, news: bool) -> bool:
+        """The guest's turn, after what is due in the panes; does it want another one at once?"""
+        self._guest_at = self._guest.turn(news) if self._guest else clock.boot_ns() + _SECOND_NS
+        return self._guest_at <= clock.boot_ns()
 
     def _write(self) -> str:
         """Outcomes before the journal: an end is told before it is forgotten. Why it cannot be done, or ""."""
@@ -202,6 +212,8 @@ class Broker:
         clock.use_zone(settings.get("events.timezone"))
         self.intake.configure(settings)
         self._register()
+        if self._guest:
+            self._guest.configure(settings)
         self._say("INFO the configuration was taken up")
 
     def _greet_day(self) -> None:
@@ -262,6 +274,8 @@ class Broker:
 
     def _leave(self) -> None:
         self._write()
+        if self._guest:
+            self._guest.close()
         self.journal.close()
         self.typist.close()
         self.follower.close()

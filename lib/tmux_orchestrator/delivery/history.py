@@ -12,7 +12,8 @@ from tmux_orchestrator.delivery.acks import cancelled_id
 from tmux_orchestrator.delivery.bucket import WINDOW_NS
 from tmux_orchestrator.delivery.journal import Journal
 from tmux_orchestrator.delivery.lane import CRITICAL, LINE, NORMAL
-from tmux_orchestrator.eventlog import daylog, follow, reader
+from tmux_orchestrator.eventlog import follow, reader
+from tmux_orchestrator.eventlog.days import DAY_NS
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.paths import Home
 
@@ -32,7 +33,7 @@ class History:
         self._now = clock.now_ns()
         place = follow.place_from(journal.memory.place)
         self._lost = place is None or journal.damaged > 0
-        self.place = _yesterday(home, self._now) if place is None or self._lost else place
+        self.place = follow.since(home, self._now - DAY_NS) if place is None or self._lost else place
         ahead = follow.Follower(home, self.place.copy())
         while lines := ahead.read():
             for line in lines:
@@ -66,9 +67,3 @@ class History:
             return self._now - clock.parse_stamp(stamp) < WINDOW_NS
         except ValueError:
             return False
-
-
-def _yesterday(home: Home, now_ns: int) -> follow.Place:
-    first = clock.local_day(now_ns - daylog.DAY_NS)
-    existing = [day for day in daylog.days(home) if day >= first]
-    return follow.Place(existing[0]) if existing else follow.Place()

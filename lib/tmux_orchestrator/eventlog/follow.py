@@ -16,7 +16,7 @@ import os
 from tmux_orchestrator.eventlog.days import day_file, days
 from tmux_orchestrator.eventlog.event import ID_LENGTH, MS_LENGTH
 from tmux_orchestrator.eventlog.reader import BLOCK, LONGEST, DayFile, decode
-from tmux_orchestrator.ground import fastjson, files
+from tmux_orchestrator.ground import clock, fastjson, files
 from tmux_orchestrator.ground.errors import DataError
 
 TYPE_CHECKING = False
@@ -83,6 +83,13 @@ def end_of_log(home: Home) -> Place:
         return place
     finally:
         file.close()
+
+
+def since(home: Home, ns: int) -> Place:
+    """At the beginning of the day of that time, or of the next one that has a file."""
+    first = clock.local_day(ns)
+    existing = [day for day in days(home) if day >= first]
+    return Place(existing[0]) if existing else Place()
 
 
 def _is_younger(one: str, other: str) -> bool:
@@ -251,6 +258,6 @@ def load_place(path: str) -> Place | None:
     return place
 
 
-def save_place(path: str, place: Place) -> None:
+def save_place(path: str, place: Place, sync: bool = True) -> None:
     """Put the cursor file in place of the old one."""
-    files.replace(path, fastjson.dumps(place.to_list()).encode("ascii") + b"\n")
+    files.replace(path, fastjson.dumps(place.to_list()).encode("ascii") + b"\n", sync)

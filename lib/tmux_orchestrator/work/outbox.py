@@ -24,7 +24,7 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import ending
+from tmux_orchestrator.work import ending, place
 from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import path_of
 
@@ -128,7 +128,9 @@ class Pump:
     def _open(self) -> Database | None:
         """The database, as it is; None for one that has no outbox yet."""
         if self._database is None:
-            self._database = Database(self._path, version=None, patience=_PATIENCE)
+            self._database = Database(
+                self._path, version=None, mend=place.mender(self.home, self._path), patience=_PATIENCE
+            )
             version = self._database.version()
             if version > VERSION:
                 raise DataError(f"{self._path} is of version {version}, newer than this program: update the program")

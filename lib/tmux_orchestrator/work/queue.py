@@ -71,12 +71,15 @@ class MessageQueue:
         settings = settings or config.load(self.home)
         self.rules = Rules(settings)
         self.db_path = path_of(self.home, db_path or settings.get("team.message_queue.db_path"))
-        self.database = Database(self.db_path, self.rules.full, mend=place.mender(self.home, self.db_path))
+        self.database = self._open()
         self._tokens: dict[str, str] = {}
         self._claimer, self._token_head, self._worker = 0, "", ""
         self._claims = count(1)
         self._swept_at = self._room = 0  # `room`: tasks that may be sent until it is counted again how many wait
         self._is_begun = leases.begin(self.database)
+
+    def _open(self) -> Database:
+        return Database(self.db_path, self.rules.full, mend=place.mender(self.home, self.db_path))
 
     # sending
 
@@ -321,18 +324,15 @@ class MessageQueue:
 
     def get_slowest_tasks(self, limit: int = 10) -> list[dict[str, Any]]:
         """The slowest completed tasks of the view `bottlenecks`, the slowest first."""
-        return self._records("SELECT * FROM bottlenecks LIMIT ?", int(limit))
+        return reading.records(self.database, "SELECT * FROM bottlenecks LIMIT ?", int(limit))
 
     def get_agent_performance(self) -> list[dict[str, Any]]:
         """The view `agent_performance`."""
-        return self._records("SELECT * FROM agent_performance")
+        return reading.records(self.database, "SELECT * FROM agent_performance")
 
     def get_queue_depth(self) -> list[dict[str, Any]]:
         """The view `queue_depth`."""
-        return self._records("SELECT * FROM queue_depth")
-
-    def _records(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        return reading.records(self.database, sql, *values)
+        return reading.records(self.database, "SELECT * FROM queue_depth")
 
     # the end
 
