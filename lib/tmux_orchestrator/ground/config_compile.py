@@ -249,7 +249,7 @@ class _Walk:
         return rule
 
 
-_TAKES = {"bool": "boolean", "int": "number", "duration": "number str", "durations": "number str"}
+_TAKES = {"bool": "boolean", "int": "number", "share": "number", "duration": "number str", "durations": "number str"}
 _TYPES = {"bool": "boolean", "int": "number", "float": "number", "timestamp": "date", "null": "null"}
 
 

@@ -60,6 +60,7 @@ def is_decimal(text: str) -> bool:
 _NEEDS = {
     "bool": "true or false",
     "int": "a whole number from {low:g} to {high:.15g}",
+    "share": "a number from {low:g} to {high:g}, like 0.2",
     "duration": "a duration from {low:g} to {high:.15g} seconds, like 90, 2.5s, 15m or 1h30m",
     "durations": "two durations from {low:g} to {high:.15g} seconds, the shorter one first, like [30, 10m]",
     "breaker": "a count and a time, like 5 in 900 or 5 in 15m",
@@ -94,6 +95,12 @@ def _int(key: Key, text: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise ValueError
     return int(_number(key, int(text)))
+
+
+def _share(key: Key, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    return _number(key, float(text))
 
 
 def _duration(key: Key, text: str) -> float:
@@ -164,6 +171,7 @@ def _regex(key: Key, text: str) -> str:
 _CONVERT: dict[str, Callable[[Key, str], Any]] = {
     "bool": lambda key, text: _TRUTH[text.lower()],
     "int": _int,
+    "share": _share,
     "duration": _duration,
     "durations": _duration,
     "choice": _choice,

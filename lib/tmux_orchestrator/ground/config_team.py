@@ -23,6 +23,13 @@ KEYS = (
     count("resource_limits.max_cpu_percent", 0, "the same of one core's time; 0: none", 0, 1 << 20),
     count("log.max_mb", 10, "size of logs/team.log, then it is rotated", 1, 100_000),
     count("log.keep", 5, "older ones that stay", 1, 1000),
+    count("bottleneck_alerts.slow_task_threshold", 60_000, "ms of a task until it is told; 0: never", 0, 10**9),
+    count("bottleneck_alerts.p95_threshold", 30_000, "ms that 95 % of tasks are to take; 0: any", 0, 10**9),
+    count("bottleneck_alerts.max_failed_tasks", 5, "of an agent within failure_window; 0: any", 0, 10**6),
+    Key("bottleneck_alerts.max_failure_rate", "share", 0.2, "of an agent's ended tasks; 0: any", 0, 1),
+    seconds("bottleneck_alerts.failure_window", 3600, "in which all of these are counted", 60, 30 * DAY),
+    count("bottleneck_alerts.max_queue_depth", 100, "queued tasks of an agent; 0: any", 0, 10**7),
+    seconds("bottleneck_alerts.check_interval", 60, "between two looks at these", 0.1, DAY),
 )
 
 # An agent of the team: further keys are its own, and reach its process as ORC_TEAM_<KEY>.
@@ -49,7 +56,9 @@ AGENT: dict[str, Key] = {
     )
 }
 ENTRIES: dict[str, dict[str, Any]] = {"team.agents": AGENT}
-STRICT = frozenset({"team.restart", "team.stop", "team.health_check", "team.resource_limits", "team.log"})
+STRICT = frozenset(
+    f"team.{name}" for name in ("restart", "stop", "health_check", "resource_limits", "log", "bottleneck_alerts")
+)
 
 EXAMPLE = (
     "agents:",
