@@ -24,7 +24,7 @@ field() { jq -r "$1" <<<"$output"; }
   for words in --json "--format json" "--format=json"; do
     # shellcheck disable=SC2086 # two words
     expect 0 orc-status $words
-    equals "$(field 'keys_unsorted | join(" ")')" "components agents broker latency_ms problems"
+    equals "$(field 'keys_unsorted | join(" ")')" "components agents broker latency_ms problems tasks"
     equals "$(field '.broker | keys_unsorted | join(" ")')" "queued held rate_limited lag_events"
     equals "$(field '.components[0] | keys_unsorted | join(" ")')" "name running pid since restarts"
     equals "$(field '.components[0].pid')" "$(cat "$ORC_HOME/logs/broker.pid")"

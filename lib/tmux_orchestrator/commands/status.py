@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: orc-status [options]
 
-Shows what runs, who works, who waits for whom, who died, what waits to be typed and why, how fast messages are
-typed today, and everything that needs a person, with the command that helps.
+Shows what runs, who works, who waits for whom, who died, what waits to be typed and why, how many tasks wait and
+run, how fast messages are typed today, and everything that needs a person, with the command that helps.
 
-  --json                  one document: components, agents, broker, latency_ms, problems
+  --json                  one document: components, agents, broker, latency_ms, problems, tasks
   --format FORMAT         json or text
   -w, --watch[=SECONDS]   draw it again every SECONDS (default 2) until Ctrl-C
   --tmux                  one short line, for tmux's status line; at most 5 seconds old

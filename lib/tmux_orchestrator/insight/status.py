@@ -15,7 +15,7 @@ from tmux_orchestrator.agents.state import Seen
 from tmux_orchestrator.ground import clock, components, pidfile, times
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.insight import backlog, evidence, latency, words
+from tmux_orchestrator.insight import backlog, evidence, latency, task_glance, words
 from tmux_orchestrator.insight.backlog import Backlog, Waiting
 
 _RECORDS = 5000  # the newest of the day, from which latencies are told
@@ -43,6 +43,7 @@ class Report:
     backlog: Backlog
     latency_ms: dict[str, dict[str, Any]]
     problems: list[Problem]
+    tasks: dict[str, int] | None = None  # `queued`, `running`; None without a task database
 
     def document(self) -> dict[str, Any]:
         """The fields that scripts read."""
@@ -58,6 +59,7 @@ class Report:
             },
             "latency_ms": self.latency_ms,
             "problems": [{"kind": p.kind, "subject": p.subject, "text": p.text, "mend": p.mend} for p in self.problems],
+            "tasks": self.tasks,
         }
 
 
@@ -78,6 +80,8 @@ def gather(home: Home, settings: Config) -> Report:
         *(problem for seen in agents for problem in _of_agent(seen)),
         *_of_holds(control, found),
     ]
+    found.tasks, troubles = task_glance.look(home, settings)
+    found.problems += [Problem(*one) for one in troubles]
     return found
 
 

@@ -43,7 +43,7 @@ Namer = Callable[[Seen], str]
 def render(report: Report, now_ns: int, columns: int = 0) -> list[str]:
     """The whole report; lines are cut at so many columns where that is not 0, commands never."""
     room = columns or 10_000
-    lines = [*_components(report, now_ns), *_broker(report, now_ns, room), ""]
+    lines = [*_components(report, now_ns), *_broker(report, now_ns, room), *_tasks(report), ""]
     lines += [*_agents(report, now_ns, room, columns or _NARROW), "", *_latency(report)]
     return [*lines, *_problems(report, room)]
 
@@ -72,6 +72,13 @@ def _broker(report: Report, now_ns: int, room: int) -> list[str]:
     known = {seen.agent.key for seen in report.agents}
     others = [f"  for {one.target}: {_held(one, now_ns)}" for one in waits.waiting if one.target not in known]
     return [", ".join(parts), *(cut(clean(line), room) for line in others)]
+
+
+def _tasks(report: Report) -> list[str]:
+    """Nothing where nobody uses the task queue."""
+    tasks = report.tasks or {}
+    told = [f"{tasks[what]} {what}" for what in ("queued", "running") if tasks.get(what)]
+    return [f"tasks: {', '.join(told) or 'none waits'}"] if report.tasks else []
 
 
 def _agents(report: Report, now_ns: int, room: int, wrap: int) -> list[str]:
