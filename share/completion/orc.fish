@@ -215,12 +215,14 @@ complete -c orc-task -l until -r
 complete -c orc-task -l wait
 complete -c orc-task -l help
 complete -c orc-task -l version
-complete -c orc-team -n __fish_use_subcommand -xa 'restart start status stop'
+complete -c orc-team -n __fish_use_subcommand -xa 'bottlenecks events metrics queue restart start status stop'
 complete -c orc-team -l agent -xa '(orc-agent list -o name)'
 complete -c orc-team -l agents -r
 complete -c orc-team -l debug
 complete -c orc-team -l force
 complete -c orc-team -l json
+complete -c orc-team -l since -r
+complete -c orc-team -l tail -r
 complete -c orc-team -l help
 complete -c orc-team -l version
 complete -c tmux-orc -n __fish_use_subcommand -xa 'ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status task team'

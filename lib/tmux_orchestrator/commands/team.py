@@ -18,22 +18,27 @@ usage: orc-team [start] [--agents NAME,NAME...] [--debug]
        orc-team start|stop|restart NAME... [--force]
        orc-team status [--agent NAME] [--json]
        orc-team stop [--force]
+       orc-team queue|bottlenecks|metrics|events [--json] [--agent NAME] [--since TIME] [--tail N]
 
 Supervises the agents of the section team.agents of the configuration, in the foreground, until it is told to stop;
 orchestrator_manager.sh start team does it in the background. An agent that crashes is started again at once, a few
 times; then it has failed, which is one critical message to the group management. What they print goes into
 logs/team.log. With names, start, stop and restart are about these agents, and asked of the supervisor that runs.
-status ends with 1 when no supervisor runs. Also called team-daemon.
+status ends with 1 when no supervisor runs. queue, bottlenecks, metrics and events say where the time of tasks goes,
+supervised or not (docs/where-time-goes.md). Also called team-daemon.
 
   --agents NAMES          supervise these alone, separated by commas
-  --agent NAME            status: of this one
+  --agent NAME            status, metrics: of this one
   --force                 stop: by SIGKILL, at once; else SIGTERM and team.stop.timeout
   --debug                 say more of what is done
-  --json                  status: as one document
+  --since TIME            metrics: of what ended since then (default: of all)
+  --tail N                events: the last N (default 100)
+  --json                  status and figures: as one document
 
 examples:
   orc-team status --json | jq '.agents[] | select(.alive | not)'
   orc-team restart code_developer
+  orc-team metrics --agent code_developer --since 7d
 """
 
 _COLUMNS = ("name", "state", "pid", "uptime_s", "cpu_percent", "memory_mb", "restarts", "current_task")
@@ -128,10 +133,20 @@ def _report(told: TeamStatus) -> None:
             print(output.clean(f"{one.name} {one.reason}: orc-team start {one.name}"))
 
 
+def _figures(word: str) -> Callable[[list[str], options.Options], int]:
+    def show(names: list[str], given: options.Options) -> int:
+        from tmux_orchestrator.insight import task_reports
+
+        return task_reports.show(word, names, given)
+
+    return show
+
+
 # Each word's function takes the names behind it, and the options.
 _WORDS: dict[str, Callable[[list[str], options.Options], int]] = {
     "start": _start,
     "stop": _stop,
     "restart": _restart,
     "status": _status,
+    **{word: _figures(word) for word in ("queue", "bottlenecks", "metrics", "events")},
 }
