@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _PATIENCE = 30.0  # seconds for the start lock
 _OF_THE_PANE = ("TMUX", "TMUX_PANE", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION")
 # LINES and COLUMNS are another terminal's size. The rest tell an agent CLI that it runs inside another one,
-# which then refuses to start; an agent that starts an agent is not its host.
-_NOT_HANDED_ON = ("LINES", "COLUMNS", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT")
+# which then refuses to start; an agent that starts an agent is not its host. Nor is it a process of an agent of the
+# team that started it, to be ended with that one.
+_OF_A_HOST = ("LINES", "COLUMNS", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT")
+_NOT_HANDED_ON = (*_OF_A_HOST, "ORC_TEAM_AGENT", "ORC_TEAM_RUN", "ORC_TEAM_BEAT")
 
 
 def file(home: Home, session: str, name: str) -> str:

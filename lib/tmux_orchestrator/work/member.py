@@ -69,13 +69,22 @@ class Member:
     def is_occupied(self) -> bool:
         return self.kept.state in (state.STARTING, state.RUNNING, state.STOPPING)
 
+    @property
+    def is_pending(self) -> bool:
+        """Is it being started, by a command that has not ended yet?"""
+        return False
+
     def adopt(self, process: processes.Process) -> None:
-        """It runs already: another supervisor started it."""
+        """It runs already: somebody else started it."""
+        self.count()
         if self.kept.pid != process.pid:
             self.kept.began_ns = clock.boot_ns()
             self.kept.began_wall_ns = clock.now_ns()
         self._runs(process)
         self.desk.say(f"INFO {self.name} runs already (pid {process.pid}): taken over")
+
+    def look(self) -> None:
+        """Once a second: what nobody would tell."""
 
     def begin(self, why: str = "") -> None:
         """Start it. One that cannot be started has failed: trying again at once would not help."""

@@ -36,13 +36,13 @@ class Errands:
 
         def done(code: int, said: str, trouble: str) -> None:
             for one in those:
-                one.started(trouble or f"orc-recover ended with {code}")
+                one.started(code == 0, trouble or f"orc-recover ended with {code}")
 
         try:
             self.jobs.append(Job(words, done, None, those[0].env()))
         except OSError as error:
             for one in those:
-                one.fail(f"cannot be started: {error.strerror}")
+                one.started(False, str(error.strerror))
 
     def take(self, ready: set[int]) -> None:
         for job in [job for job in self.jobs if job.pidfd in ready]:
@@ -61,7 +61,11 @@ class PaneMember(Member):
     def __init__(self, desk: Desk, spec: Spec, kept: Kept, errands: Errands) -> None:
         super().__init__(desk, spec, kept)
         self._errands = errands
-        self._noticed = 0.0
+        self._pending = False
+
+    @property
+    def is_pending(self) -> bool:
+        return self._pending
 
     @property
     def key(self) -> str:
@@ -83,8 +87,17 @@ class PaneMember(Member):
         agent = self.registered()
         return processes.adopt(agent.pid, agent.pid_start) if agent is not None and agent.alive() else None
 
+    def look(self) -> None:
+        """Whoever has started it meanwhile, it is ours."""
+        if self.kept.state in (state.EXITED, state.FAILED, state.WAITING) and (process := self.running()) is not None:
+            self.adopt(process)
+
     def start(self) -> None:
+        if (process := self.running()) is not None:  # somebody else has started it
+            self._runs(process)
+            return
         self.kept.state, self.kept.pid, self.kept.pid_start = state.STARTING, 0, 0
+        self._pending = True
         agent = self.registered()
         if agent is not None and not agent.adopted and list(self.spec.command) == agent.argv:
             self._errands.returning.append(self)
@@ -96,17 +109,21 @@ class PaneMember(Member):
         words += ["--restart", spec.restart, "--supervisor", "team", "--", *spec.command]
 
         def done(code: int, said: str, trouble: str) -> None:
-            self.started(trouble or f"orc-run ended with {code}")
+            self.started(code == 0, trouble or f"orc-run ended with {code}")
 
         self._errands.jobs.append(Job(words, done, spec.folder, self.env()))
 
-    def started(self, trouble: str) -> None:
+    def started(self, well: bool, trouble: str) -> None:
         """The command that was to start it has ended."""
+        self._pending = False
         process = self.running()
         if self.kept.state == state.STOPPING:  # wanted no more meanwhile
             if process is not None:
                 self.process = process
                 self.end()
+            return
+        if process is None and well:  # it has ended already
+            self._ask_how()
             return
         if process is None:
             self.fail(f"cannot be started: {trouble}")
@@ -117,17 +134,23 @@ class PaneMember(Member):
     def ended(self) -> None:
         """The kernel says that it is gone; tmux is asked how."""
         assert self.process is not None
-        self._noticed = time.monotonic()
         self.process.ended()
+        self._ask_how()
+
+    def _ask_how(self) -> None:
+        noticed = time.monotonic()
 
         def done(code: int, said: str, trouble: str) -> None:
+            if (process := self.running()) is not None and self.kept.state != state.STOPPING:
+                self.adopt(process)
+                return
             now, _, why = said.strip().partition("\t")
-            self.gone(why or trouble or "ended", now == "gone", self._noticed)
+            self.gone(why or trouble or "ended", now == "gone", noticed)
 
         try:
             self._errands.jobs.append(Job(["orc-agent", "show", self.key, "-o", "state,why"], done, None, self.env()))
         except OSError as error:
-            self.gone(f"ended ({error.strerror})", False, self._noticed)
+            self.gone(f"ended ({error.strerror})", False, noticed)
 
     def end(self) -> None:
         """Have it stopped."""

@@ -62,7 +62,7 @@ class Stopping:
         found, done = self._families(pending), []
         for one in pending:
             family = processes.family_of(one.process, found, one.name)
-            if not family and one.process is None:
+            if not family and one.process is None and not one.is_pending:
                 done.append(one)
             elif now >= one.deadline_ns + _STUBBORN_NS:
                 self._desk.events.append(tidings.stubborn(one.spec, sorted(family)))

@@ -83,6 +83,7 @@ class Supervisor:
     def _turn(self) -> bool:
         """True when all is over."""
         now = clock.boot_ns()
+        every_second = now >= self._second_ns
         self._part("requests", self._take_requests)
         self._part("stops", self._take_stops)
         if self._ending:
@@ -90,8 +91,10 @@ class Supervisor:
         for one in [] if self._ending else list(self.muster.members.values()):
             with self.muster.fault_of(one):
                 self._dirty |= one.due()
+                if every_second:
+                    one.look()
         self._part("panes", self.errands.turn)
-        if every_second := now >= self._second_ns:
+        if every_second:
             self._second_ns = now + _SECOND_NS
             self._part("the configuration", self._reload)
             self._part("triggers", self._read_triggers)
