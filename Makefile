@@ -50,7 +50,7 @@ bench: dev ## speed, beside its floors and peers
 	$(PYTHON) tests/bench/run.py
 
 bench-peers: ## install what the speed is measured beside (Debian; as root, or with sudo)
-	$(SUDO) apt-get install -y --no-install-recommends redis-server
+	$(SUDO) apt-get install -y --no-install-recommends redis-server runit supervisor
 
 proof: dev ## the promises, with counts
 	$(PYTHON) tests/proof/run.py
