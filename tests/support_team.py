@@ -39,6 +39,7 @@ class Team:
     def __init__(self, home: Home, agents: str, settings: str = "", *words: str, rest: str = "") -> None:
         configure(home, agents, settings, rest)
         self.home, self._words = home, words
+        self.said_last = ""  # into its output, by a supervisor that was ended
         self.begin()
 
     def begin(self) -> None:
@@ -54,7 +55,7 @@ class Team:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
-            sys.stderr.write(self.log()[-6000:])
+            sys.stderr.write(self.log()[-6000:] + self.said_last)
         if self.child.poll() is None:
             self.child.kill()
         self.child.communicate()
@@ -70,7 +71,7 @@ class Team:
     def end(self) -> int:
         """SIGTERM, and its exit code."""
         self.child.terminate()
-        self.child.communicate(timeout=60)
+        self.said_last = self.child.communicate(timeout=60)[1].decode()
         return self.child.returncode
 
     def again(self) -> None:

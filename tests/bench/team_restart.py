@@ -171,24 +171,26 @@ def _peer(folder: str, start: Callable[[str, Pipe], list[str] | None]) -> Iterat
 
 def _runit(folder: str, pipe: Pipe) -> list[str] | None:
     program = shutil.which("runsv")
-    if program is None:
-        return None
-    with open(folder + "/run", "w", encoding="ascii") as file:
-        file.write(f"#!/bin/sh\necho $$ >{pipe.path}; exec sleep 100000\n")
-    os.chmod(folder + "/run", 0o700)
-    return [program, folder]
+    if program is not None:
+        _write(folder + "/run", _script(pipe), 0o700)
+    return [program, folder] if program else None
 
 
 def _supervisord(folder: str, pipe: Pipe) -> list[str] | None:
     program = shutil.which("supervisord")
-    if program is None:
-        return None
-    with open(folder + "/agent", "w", encoding="ascii") as file:
-        file.write(f"#!/bin/sh\necho $$ >{pipe.path}; exec sleep 100000\n")
-    os.chmod(folder + "/agent", 0o700)
-    with open(folder + "/conf", "w", encoding="ascii") as file:
-        file.write(
-            f"[supervisord]\nnodaemon=true\nlogfile={folder}/log\npidfile={folder}/pid\nchildlogdir={folder}\n"
-            f"[program:agent]\ncommand={folder}/agent\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
-        )
-    return [program, "-n", "-c", folder + "/conf"]
+    if program is not None:
+        _write(folder + "/agent", _script(pipe), 0o700)
+        own = f"nodaemon=true\nlogfile={folder}/log\npidfile={folder}/pid\nchildlogdir={folder}\n"
+        agent = f"command={folder}/agent\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
+        _write(folder + "/conf", f"[supervisord]\n{own}[program:agent]\n{agent}", 0o600)
+    return [program, "-n", "-c", folder + "/conf"] if program else None
+
+
+def _script(pipe: Pipe) -> str:
+    return f"#!/bin/sh\n{pipe.command()[2]}\n"
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, mode)

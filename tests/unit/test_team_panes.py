@@ -77,7 +77,7 @@ def test_what_cannot_run_in_a_pane_has_failed(system: System) -> None:
     with Team(Home(system.root), "a: {command: [/no/such/program], runner: pane, session: s}") as team:
         kept = team.wait("a", state="failed")
         assert "there is no program '/no/such/program'" in kept.reason
-        assert team.subjects() == [("critical", "Agent Failed", "a")]
+        wait_until(lambda: team.subjects() == [("critical", "Agent Failed", "a")], what="the alert")
 
 
 def test_the_next_supervisor_takes_them_over(system: System) -> None:

@@ -6,6 +6,7 @@ start at once, as long as `restarts` allows it; then the agent has failed, which
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -24,6 +25,11 @@ from tmux_orchestrator.work.stream import Stream
 # What follows when one has stopped: nothing; a start; a start that counts as one after a crash; none, as of those
 # there were too many.
 STAY, START, RESTART, FAIL = "stay", "start", "restart", "fail"
+# What the system lacks now and may have soon, and a program that is being replaced.
+_PASSING = (
+    errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ETXTBSY,
+)  # fmt: skip
+_SOON_NS = 5_000_000_000
 UNKNOWN_END = "ended while it had no supervisor, or one that cannot know how"
 
 
@@ -97,7 +103,7 @@ class Member:
         try:
             self.start()
         except (OSError, ValueError) as error:
-            self.fail(f"cannot be started: {_told(error)}")
+            self.fail(f"cannot be started: {_told(error)}", passes=getattr(error, "errno", None) in _PASSING)
             return
         if self.process is not None:
             self.desk.say(f"INFO {self.name} started (pid {self.process.pid}){why and ': '}{why}")
@@ -154,16 +160,16 @@ class Member:
         self.kept.state = state.WAITING if occasional else state.EXITED
         self.desk.say(said)
 
-    def fail(self, reason: str) -> None:
-        """Nobody starts it again, until it is asked for or its time has come."""
+    def fail(self, reason: str, passes: bool = False) -> None:
+        """Nobody starts it again, until it is asked for or its time has come; soon, if what was in its way passes."""
         kept, settings = self.kept, self.desk.live.config
         kept.state, kept.reason, kept.pid, kept.pid_start = state.FAILED, reason, 0, 0
-        kept.retry_ns = restarts.again_ns(clock.boot_ns(), settings)
+        kept.retry_ns = clock.boot_ns() + _SOON_NS if passes else restarts.again_ns(clock.boot_ns(), settings)
         self.desk.say(f"ERROR {self.name} {reason}, and is not started again")
         if not kept.told:
             kept.told = True
             attempts = len(restarts.recent(kept))
-            again_s = settings.get("team.restart.again_after")
+            again_s = _SOON_NS / 1e9 if passes else settings.get("team.restart.again_after")
             self.desk.events.append(tidings.failed(self.spec, reason, attempts, again_s))
 
     def stopped(self, why: str = "") -> None:

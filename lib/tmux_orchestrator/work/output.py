@@ -16,7 +16,7 @@ import re
 
 from tmux_orchestrator.ground.output import clean
 
-BLOCK = 256 * 1024  # read at a time
+BLOCK = 64 * 1024  # read at a time
 BACKLOG = 16 * 1024 * 1024  # more than this that waits is skipped
 LONGEST = 8 * 1024  # bytes of a line
 _KEEP = 64 * 1024  # given back at a time, or when there is a pause

@@ -41,7 +41,11 @@ class Stream:
             return
         data, self._lines = "".join(self._lines).encode("utf-8", "backslashreplace"), []
         self._open()
-        files.write_all(self._fd, data)
+        try:
+            files.write_all(self._fd, data)
+        except OSError:
+            self.close()  # what stands there may be half a line, which the next opening ends
+            raise
         if os.fstat(self._fd).st_size >= settings.get("team.log.max_mb") * 1024 * 1024:
             self._rotate(settings.get("team.log.keep"))
 

@@ -25,6 +25,7 @@ from tmux_orchestrator.work.occasions import Triggers
 from tmux_orchestrator.work.panes import Errands
 from tmux_orchestrator.work.stopping import Stopping
 from tmux_orchestrator.work.stream import Stream
+from tmux_orchestrator.work.teller import Teller
 from tmux_orchestrator.work.tidings import DAEMON
 
 _SECOND_NS = 1_000_000_000
@@ -52,12 +53,17 @@ class Supervisor:
         self._specs = specs
         self._asked = requests.Desk(home)
         self._pending: list[requests.Request] = []
-        self._watch = watch.Watch([crew.folder(home), self._asked.folder])
+        folders = [crew.folder(home), self._asked.folder]
+        if any(spec.triggers for spec in specs.values()):
+            files.make_dir(home.events)
+            folders.append(home.events)
+        self._watch = watch.Watch(folders)
         self._wakeup = -1
         self._ending = False
         self._copy_ns = self._second_ns = 0
         self._saved = b""
         self._triggers = Triggers(home, self.desk.team.place)
+        self._teller = Teller(home)
         self._more = self._heard = self._dirty = True
 
     def run(self) -> None:
@@ -86,9 +92,9 @@ class Supervisor:
         every_second = now >= self._second_ns
         self._part("requests", self._take_requests)
         self._part("stops", self._take_stops)
-        if self._ending:
+        if ending := self._ending:  # asked once: a signal that comes later in this turn is the next one's
             self._part("stops", self._end)
-        for one in [] if self._ending else list(self.muster.members.values()):
+        for one in [] if ending else list(self.muster.members.values()):
             with self.muster.fault_of(one):
                 self._dirty |= one.due()
                 if every_second:
@@ -97,6 +103,7 @@ class Supervisor:
         if every_second:
             self._second_ns = now + _SECOND_NS
             self._part("the configuration", self._reload)
+        if every_second or self._heard:
             self._part("triggers", self._read_triggers)
         if now >= self.health.due_ns:
             self._part("health", self._look)
@@ -106,7 +113,7 @@ class Supervisor:
         self._part("the log", self._tell)
         if self._dirty or every_second:
             self._part("its state", self._save)
-        return self._ending and not self.stopping
+        return ending and not self.stopping
 
     def _end(self) -> None:
         """All are to stop."""
@@ -210,9 +217,11 @@ class Supervisor:
 
     def _read_triggers(self) -> None:
         those = [(one.spec, one.kept) for one in self.muster.members.values() if self.muster.wants(one)]
+        before = self._triggers.place
         for name in self._triggers.read(those):
             self.desk.say(f"WARNING more events wait for {name} than are kept: some do not start it")
         self.desk.team.place = self._triggers.place
+        self._dirty |= self.desk.team.place != before
 
     def _look(self) -> None:
         self._dirty = True
@@ -224,17 +233,22 @@ class Supervisor:
 
     def _copy(self, every_second: bool) -> None:
         """What the agents have printed goes into the stream."""
-        self._copy_ns = clock.boot_ns() + _GATHER_NS
+        began = clock.boot_ns()
         self._more = self._heard = False
         for one in self.muster.everybody():
             with self.muster.fault_of(one):
                 self._more |= one.copy(self.desk.stream, every_second)
-        self.desk.stream.flush(self.live.config)
+        try:
+            self.desk.stream.flush(self.live.config)
+        finally:  # a flood takes a fifth of the time at most
+            now = clock.boot_ns()
+            self._copy_ns = now + max(_GATHER_NS, 4 * (now - began))
 
     def _tell(self) -> None:
-        events = self.desk.events[:]
-        self.desk.events.clear()
-        self.desk.voice.publish(events, self.live.config)
+        events, self.desk.events = self.desk.events, []
+        self._teller.tell(events, self.live.config)
+        if self._teller.trouble:
+            self.desk.voice.complain(f"the log: {self._teller.trouble}")
 
     def _save(self) -> None:
         data = state.encode(self.desk.team)
@@ -254,6 +268,7 @@ class Supervisor:
             one.close()
         self.errands.close()
         self.health.close()
+        self._teller.close()
         self._watch.close()
         self._triggers.close()
         self.desk.stream.close()
