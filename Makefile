@@ -51,6 +51,7 @@ bench: dev ## speed, beside its floors and peers
 
 bench-peers: ## install what the speed is measured beside (Debian; as root, or with sudo)
 	$(SUDO) apt-get install -y --no-install-recommends redis-server runit supervisor
+	$(PYTHON) -m pip install --quiet --upgrade --target .tools/peers -r tests/bench/peers.txt
 
 proof: dev ## the promises, with counts
 	$(PYTHON) tests/proof/run.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.ground import clock, config, errors, files, options, output, paths
-from tmux_orchestrator.work import reading
+from tmux_orchestrator.work import place, reading
 from tmux_orchestrator.work.message import Message, name
 from tmux_orchestrator.work.queue import MessageQueue
 
@@ -131,7 +131,10 @@ def main(argv: list[str]) -> int:
     queue = MessageQueue(None, home, settings)
     if not os.path.isdir(home.logs):
         files.make_dir(home.logs)  # where the configuration stays compiled: else each start would read YAML
-    return _ACTIONS[action](queue, given)
+    code = _ACTIONS[action](queue, given)
+    if place.is_long(queue.db_path):
+        queue.close()  # which moves it into the database, if no other process has that open
+    return code
 
 
 # send

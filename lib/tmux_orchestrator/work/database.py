@@ -38,7 +38,6 @@ BUSY_S = 5.0  # another's change is waited for this long
 LOOK = 10_000_000  # nanoseconds between two looks whether the file is still the one that was opened
 _MINUTE = 60_000_000_000
 _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move into the database: 16 MB
-_MEGABYTE = 1 << 20
 _BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
 DAMAGED = (_CORRUPT, _NOTADB)
@@ -60,7 +59,7 @@ class Database:
         full: bool = False,
         version: int | None = VERSION,
         mend: Mend | None = None,
-        patience: float | None = None,
+        patience: float = BUSY_S,
     ) -> None:
         """Open or make the file, and bring it to this version; None: it stays what it is. `mend` rebuilds it.
 
@@ -92,8 +91,10 @@ class Database:
             try:
                 found: list[Row] = self._connection.execute(sql, values).fetchall()
             except _ERRORS as error:
-                self._failed(error)
-                return self.rows(sql, *values)
+                if not _is_busy(error):
+                    self._failed(error)
+                    return self.rows(sql, *values)
+                found = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
             if monotonic_ns() > self._look_at and self._is_lost(sql):
                 return self.rows(sql, *values)
             return found
@@ -111,8 +112,10 @@ class Database:
             try:
                 changed: int = self._connection.execute(sql, values).rowcount
             except _ERRORS as error:
-                self._failed(error)
-                return self.change(sql, *values)
+                if not _is_busy(error):
+                    self._failed(error)
+                    return self.change(sql, *values)
+                changed = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
             if monotonic_ns() > self._look_at and self._is_lost(sql):
                 return self.change(sql, *values)
             return changed
@@ -125,7 +128,7 @@ class Database:
         while True:
             with self._lock:
                 try:
-                    cursor = cursor or self._connection.execute(sql, values)
+                    cursor = cursor or self._in_turn(lambda: self._connection.execute(sql, values))
                     part = cursor.fetchmany(_PART)
                 except _ERRORS as error:
                     self._failed(error)
@@ -133,6 +136,25 @@ class Database:
             if not part:
                 return
             yield from part
+
+    def _in_turn(self, ask: Callable[[], Any]) -> Any:
+        """What it asks the connection for, as soon as no other process is in the way. Raises TryLater."""
+
+        def try_once() -> Any:
+            try:
+                return ask()
+            except _ERRORS as error:
+                if not _is_busy(error):
+                    self._failed(error)
+                return None
+
+        if (answer := try_once()) is None:
+            from tmux_orchestrator.work import gate  # seldom
+
+            answer = gate.until(self.path + "-gate", self._patience, try_once)
+        if answer is None:
+            raise TryLater(f"{self.path} is locked by another process: try again")
+        return answer
 
     def __enter__(self) -> Database:
         """Begin a transaction that writes; inside another one it is part of that."""
@@ -248,10 +270,9 @@ class Database:
             self._mend(0, "its rebuilding was interrupted", False)
         self._look_at, self._inodes = 1 << 63, place.inodes(self.path)
         try:
-            patience = BUSY_S if self._patience is None else self._patience
             self._connection = _sqlite3.connect(
                 place.uri(self.path),
-                timeout=patience,
+                timeout=0,  # see `_in_turn`
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=64,
@@ -261,7 +282,7 @@ class Database:
             if self._version is not None and self.version() != self._version:
                 self.migrate(self._version)
             self.change(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
-            self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT if self._patience is None else 0}")
+            self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT if self._patience == BUSY_S else 0}")
         except _sqlite3.Error as error:
             if not os.path.lexists(self.path):
                 return False
@@ -295,7 +316,7 @@ class Database:
             with self:
                 if self.version() != before:
                     continue  # another process was quicker
-                for statement in _split(statements):
+                for statement in schema.split(statements):
                     self.change(statement)
                 self.change(f"PRAGMA user_version = {version}")
 
@@ -305,7 +326,7 @@ class Database:
             return DataError("a text is not Unicode, or a number is too large: correct it")
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         text = str(error)
-        if code in (_BUSY, _LOCKED):
+        if _is_busy(error):
             return TryLater(f"{self.path} is locked by another process: try again")
         if code in (_READONLY, _PERM):
             return NotPermitted(f"{self.path} cannot be written: see whose it is, and that its file system is writable")
@@ -320,6 +341,10 @@ class Database:
         return DataError(f"{self.path} did not take the change ({text}): run orc-task check")
 
 
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED)
+
+
 def _drop_inherited() -> None:
     """After a fork: close what the parent opened, all of it, before anything is opened.
 
@@ -330,14 +355,3 @@ def _drop_inherited() -> None:
         if one is not None and one._pid not in (0, mine):
             one._lock = RLock()  # a thread that is not here may hold the old one
             one._drop()
-
-
-def _split(statements: str) -> list[str]:
-    """The statements of a script, one by one: `executescript` would end the transaction that they belong to."""
-    found, held = [], ""
-    for part in statements.split(";"):
-        held += part + ";"
-        if _sqlite3.complete_statement(held):
-            found.append(held.strip())
-            held = ""
-    return [one for one in found if one != ";"]

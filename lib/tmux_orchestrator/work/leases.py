@@ -29,8 +29,8 @@ def _claiming(which: str, recipient: str) -> str:
     return f"""
 UPDATE tasks SET status = 'running', live = 2, attempt = attempt + 1, token = ?1, worker = ?2, started_at = ?3,
                  started_boot = ?4, wake_boot = ?5, error_message = NULL
-WHERE task_id = (
-    SELECT task_id FROM tasks
+WHERE rowid = (
+    SELECT rowid FROM tasks
     WHERE live = 1 AND {which}
       AND NOT EXISTS (SELECT 1 FROM limits WHERE kind = 'recipient' AND name = {recipient}
                       AND parallel <= (SELECT count(*) FROM tasks AS other
@@ -127,6 +127,7 @@ def wait_for(database: Database, message: Message) -> None:
         if found[0] != "completed":
             database.change("INSERT OR IGNORE INTO deps VALUES (?, ?)", before, message.task_id)
             database.change("UPDATE tasks SET live = NULL WHERE task_id = ?", message.task_id)
+            database.change("UPDATE tasks SET followed = 1 WHERE task_id = ?", before)
 
 
 def _let_in(database: Database, task_id: str, expires: str | None, now: int) -> None:

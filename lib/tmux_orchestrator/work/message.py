@@ -27,7 +27,7 @@ class Message:
 
     Beside the document's fields: `group` (see `MessageQueue.limit`), `after` (ids of tasks that have to be completed
     before), `not_before` and `expires` (RFC 3339), `correlation_id`, `max_attempts` (None: as configured). What the
-    queue gives out also has `attempt` (from 1 on), `token` and `lease_until` (RFC 3339).
+    queue gives out also has `attempt` (from 1 on), `token` and `lease_ends` (nanoseconds since the epoch).
     """
 
     __slots__ = (
@@ -37,7 +37,7 @@ class Message:
         "correlation_id",
         "expires",
         "group",
-        "lease_until",
+        "lease_ends",
         "max_attempts",
         "not_before",
         "payload",
@@ -77,7 +77,12 @@ class Message:
         self.group, self.correlation_id = group, correlation_id
         self.after = (after,) if isinstance(after, str) else tuple(after)
         self.not_before, self.expires, self.max_attempts = not_before, expires, max_attempts
-        self.attempt, self.token, self.lease_until = 0, "", ""
+        self.attempt, self.token, self.lease_ends = 0, "", 0
+
+    @property
+    def lease_until(self) -> str:
+        """RFC 3339; "" of a task that nobody has claimed."""
+        return clock.stamp(self.lease_ends) if self.lease_ends else ""
 
     def __repr__(self) -> str:
         return f"Message({self.task_id}: {self.sender} -> {self.recipient}, {self.type}, priority {self.priority})"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
 PARTS, LOCK, UNFINISHED = ("", "-wal", "-shm"), ".lock", ".salvage"  # of names of files, behind the database's
+_LONG = 256 << 10  # bytes
 _WAIT_S = 60.0  # for who makes the file, or rebuilds it
 _REGULAR, _KIND = 0o100000, 0o170000  # of st_mode, as `stat` has them
 
@@ -95,3 +96,11 @@ def mender(home: Home, path: str) -> Callable[[int, str, bool], object]:
         return salvage.mend(home, path, inode, why, sure)
 
     return mend
+
+
+def is_long(path: str) -> bool:
+    """Has the WAL grown so that a process that opens the database alone would be slow to read it through?"""
+    try:
+        return os.path.getsize(path + "-wal") > _LONG
+    except OSError:
+        return False

@@ -75,6 +75,7 @@ class MessageQueue:
         self._tokens: dict[str, str] = {}
         self._claimer, self._token_head, self._worker = 0, "", ""
         self._claims = count(1)
+        self.watches: list[tuple[int, Any]] = []  # see `waiting`
         self._swept_at = self._room = 0  # `room`: tasks that may be sent until it is counted again how many wait
         self._is_begun = leases.begin(self.database)
 
@@ -88,25 +89,24 @@ class MessageQueue:
 
         Raises DataError for a task that is wrong, TryLater when the queue is full (see `docs/tasks.md`).
         """
-        return self.send_all([message]) == 1
+        if message.after:
+            return self.send_all([message]) == 1
+        values = self._values(message)
+        self._make_room(message.priority, [message])
+        return self.database.change(_SEND, *values) == 1
 
     def send_all(self, messages: list[Message]) -> int:
         """Queue all of them or, when one is wrong or there is no room, none; how many are new."""
         values = [self._values(message) for message in messages]
-        self._make_room(messages)
-        if len(messages) == 1 and not messages[0].after:
-            return self._insert(values[0])
+        self._make_room(max([message.priority for message in messages], default=0), messages)
         new = 0
         with self.database:
             for message, one in zip(messages, values, strict=True):
-                sent = self._insert(one)
+                sent = self.database.change(_SEND, *one)
                 new += sent
                 if sent and message.after:
                     leases.wait_for(self.database, message)
         return new
-
-    def _insert(self, values: tuple[object, ...]) -> int:
-        return self.database.change(_SEND, *values)
 
     def _values(self, message: Message) -> tuple[object, ...]:
         payload = message.checked()
@@ -130,9 +130,8 @@ class MessageQueue:
             None if waits else READY,
         )
 
-    def _make_room(self, messages: list[Message]) -> None:
+    def _make_room(self, least: int, messages: list[Message]) -> None:
         """Refuse new low work when the queue is full, normal work when it is twice as full; high work is taken."""
-        least = max([message.priority for message in messages], default=0)
         if least <= HIGH:
             return
         bound = self.rules.largest * (1 if least >= LOW else 2)
@@ -188,7 +187,7 @@ class MessageQueue:
             given = Message(sender, recipient, type, payload, priority, created_at, task_id)
             given.group, given.correlation_id = group, correlation_id
             given.attempt, given.max_attempts, given.token = attempt, most, token
-            given.lease_until = clock.stamp(now + span)
+            given.lease_ends = now + span
             self._tokens[task_id] = token
             return given
 

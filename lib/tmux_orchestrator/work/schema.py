@@ -12,6 +12,7 @@ The columns that carry the queue, beside the document's:
     due_ns      of a waiting task when it may run, or when it expires: nanoseconds since the epoch
     tried_ms    how long attempts before this one ran
     rested_ms   how long it rested between them
+    followed    1: another task comes after it. Only then a completion looks for those whom it lets in.
     token       who may end it: each claim makes a new one
 
 The document's indexes keep their names. What they index is only what the queries of their names read (see
@@ -19,6 +20,8 @@ docs/decisions/task-indexes.md), because each further page that a change touches
 """
 
 from __future__ import annotations
+
+import _sqlite3
 
 _DOCUMENT = """
 CREATE TABLE IF NOT EXISTS tasks (
@@ -105,6 +108,7 @@ ADDED = {
     "output": "TEXT",
     "tried_ms": "INTEGER NOT NULL DEFAULT 0",
     "rested_ms": "INTEGER NOT NULL DEFAULT 0",
+    "followed": "INTEGER",
 }
 
 _INDEXES = ("idx_priority", "idx_duration", "idx_recipient_status", "idx_status", "idx_completed")
@@ -159,7 +163,7 @@ CREATE TRIGGER task_changed AFTER UPDATE OF status ON tasks WHEN new.status <> o
     INSERT INTO outbox (task_id, status, attempt, error_message)
     VALUES (new.task_id, new.status, new.attempt, new.error_message);
 END;
-CREATE TRIGGER task_completed AFTER UPDATE OF status ON tasks WHEN new.status = 'completed' BEGIN
+CREATE TRIGGER task_completed AFTER UPDATE OF status ON tasks WHEN new.followed AND new.status = 'completed' BEGIN
     UPDATE tasks SET live = 1
     WHERE task_id IN (SELECT task_id FROM deps WHERE after_id = new.task_id)
       AND status = 'queued' AND live IS NULL AND not_before IS NULL
@@ -207,3 +211,14 @@ def steps(found: int, wanted: int) -> list[tuple[int, str]]:
         return [(version, up[version]()) for version in range(found + 1, wanted + 1)]
     down = {1: _back_to_1}
     return [(version, down[version]()) for version in range(found - 1, wanted - 1, -1)]
+
+
+def split(statements: str) -> list[str]:
+    """The statements of a script, one by one: `executescript` would end the transaction that they belong to."""
+    found, held = [], ""
+    for part in statements.split(";"):
+        held += part + ";"
+        if _sqlite3.complete_statement(held):
+            found.append(held.strip())
+            held = ""
+    return [one for one in found if one != ";"]
