@@ -1,24 +1,27 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$(readlink -f "$0")")/../../.venv/bin/python" -EsBX utf8 "$0" "$@"'
-"""When a cron expression is due next, as 2026-11-30T09:00:00Z: cron.py EXPRESSION [ZONE]"""
+"""When a cron expression is due next, in the home's time zone: cron.py EXPRESSION"""
 
 from __future__ import annotations
 
+import os
 import sys
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)) + "/../../lib")
 
 
 def main() -> int:
-    expression, zone = [*sys.argv[1:3], "", ""][:2]
-    now = datetime.now(ZoneInfo(zone)) if zone else datetime.now().astimezone()
+    from tmux_orchestrator.ground import clock, config, paths, timetable
+    from tmux_orchestrator.ground.errors import OrcError
+
     try:
-        due = next(CronSim(expression, now))
-    except (CronSimError, StopIteration):
-        print(f"cron.py: {expression[:200]!r} is no cron expression such as '0 9 * * 1': correct it", file=sys.stderr)
+        here = timetable.zone(config.load(paths.find_home()).get("events.timezone"))
+        due = timetable.Cron(" ".join(sys.argv[1:]), here).after(clock.now_ns())
+    except OrcError as error:
+        print(f"cron.py: {error}", file=sys.stderr)
         return 78
-    print(due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    if due is None:
+        return 1
+    print(clock.stamp(due))
     return 0
 
 
