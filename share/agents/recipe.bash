@@ -151,7 +151,7 @@ reply() { # FILE: an answer to whoever asked
   local event asker to=()
   event=$(field event '^[A-Za-z0-9][A-Za-z0-9._:-]{5,63}$')
   asker=$(field sender '^([A-Za-z0-9_][^:]{0,127}:)?[a-z][a-z0-9_-]{0,31}$')
-  [ -z "$event" ] || to=(--reply-to "$event")
+  if [ -n "$event" ] && orc-read --id "$event" -q >/dev/null 2>&1; then to=(--reply-to "$event"); fi
   if [ -n "$asker" ] && orc-agent show "$asker" -o name >/dev/null 2>&1; then to+=(--to "$asker"); fi
   head -c 60000 "$1" | orc-publish --type answer --priority "$(priority)" --from "$me" "${to[@]}" \
     --correlation-id "$ORC_TASK_CORRELATION_ID" --id "answer.$(once "$ORC_TASK_ID")" - >/dev/null
@@ -231,7 +231,8 @@ run() { # IN OUT COMMAND...: in the worktree, its standard output in OUT, for at
 
 ask() { # PROMPT OUT DATA...: the agent CLI; the data are files, each shown under its name as what others wrote
   local prompt file name
-  [ "${#cli[@]}" -gt 0 ] || fail 69 "there is no agent CLI: install claude, codex or gemini, or name one as cli"
+  command -v "${cli[0]:-claude}" >/dev/null ||
+    fail 69 "there is no agent CLI ${cli[0]:-}: install claude, codex or gemini, or name another as cli"
   prompt=$(setting prompts "$HERE/prompts")/$1.md
   [ -f "$prompt" ] || prompt=$HERE/prompts/$1.md
   {
@@ -264,14 +265,16 @@ first() { look; } # of --once
 
 serve() { # the worker is this very process, which its supervisor sees; what looks by itself ends with it
   setpriv --pdeathsig TERM -- "$self" --looks </dev/null &
-  orc-heartbeat --every 25s </dev/null >/dev/null 2>&1 &
   exec orc-task run --recipient "$queue" -- "$self" --task
 }
 
 looks() {
+  local never
+  orc-heartbeat --every 25s >/dev/null 2>&1 & # for whoever supervises us; nobody may
+  exec {never}<> <(:)
   while :; do
     "$self" --look || :
-    sleep "$pause"
+    read -rt "$pause" -u "$never" || : # a sleep that is no process
   done
 }
 

@@ -135,12 +135,14 @@ def clean(text: str, most: int) -> str:
 
 def read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 fail(65, f"{path} is no file: name the roadmap")
             data = file.read(LARGEST + 1)
     except FileNotFoundError:
         return ""
+    except IsADirectoryError:
+        fail(65, f"{path} is a folder: name the roadmap")
     except OSError as error:
         fail(74, f"cannot read {path} ({error.strerror}): see who may")
     if len(data) > LARGEST:
