@@ -3,7 +3,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON := .venv/bin/python
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-SCRIPTS := orchestrator_manager.sh bin/tmux-orc .ci/run $(wildcard share/setup/*.sh share/demo/*.sh)
+RECIPES := code_developer project_manager architect assistant recipe.bash
+SCRIPTS := orchestrator_manager.sh bin/tmux-orc .ci/run $(wildcard share/setup/*.sh share/demo/*.sh) \
+  $(addprefix share/agents/,$(RECIPES))
 PYTHONS := lib tests share
 CODE := $(DESTDIR)$(PREFIX)/lib/tmux-orchestrator
 # These two shells look a completion up by the name of the command.

@@ -87,7 +87,9 @@ within() { # PATH: below the repository, unless it is absolute
 find_cli() { # the agent CLI and its arguments; it gets the prompt on standard input, and prints its answer
   local given
   given=$(setting cli)
-  if [ -n "$given" ]; then
+  if [[ $given == \[* ]]; then # a list
+    mapfile -d '' cli < <(jq -j '.[] | tostring + "\u0000"' <<<"$given")
+  elif [ -n "$given" ]; then
     read -ra cli <<<"$given"
   elif command -v claude >/dev/null; then
     cli=(claude -p)

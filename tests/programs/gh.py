@@ -21,11 +21,11 @@ FIELDS = {
         deletions files headRefName headRefOid headRepository headRepositoryOwner id isCrossRepository isDraft labels
         latestReviews maintainerCanModify mergeCommit mergeStateStatus mergeable mergedAt mergedBy milestone number
         potentialMergeCommit projectCards reactionGroups reviewDecision reviewRequests reviews state
-        statusCheckRollup title updatedAt url""".split(),
+        statusCheckRollup title updatedAt url""",
     "issue": """assignees author body closed closedAt comments createdAt id labels milestone number projectCards
-        reactionGroups state title updatedAt url""".split(),
+        reactionGroups state title updatedAt url""",
     "run": """conclusion createdAt databaseId displayTitle event headBranch headSha name number startedAt status
-        updatedAt url workflowDatabaseId workflowName""".split(),
+        updatedAt url workflowDatabaseId workflowName""",
 }
 STATES = {"pr": ["open", "closed", "merged", "all"], "issue": ["open", "closed", "all"]}
 
@@ -65,7 +65,7 @@ def git(*argv: str) -> str:
 def listed(kind: str, given: argparse.Namespace, forge: dict[str, Any]) -> int:
     fields = given.json.split(",")
     for field in fields:
-        if field not in FIELDS[kind]:
+        if field not in FIELDS[kind].split():
             refuse(f'Unknown JSON field: "{field}"')
     found = forge.get(kind, [])
     if kind != "run" and given.state != "all":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,20 @@ def test_what_the_cli_committed_counts_and_where_it_went_does_not(desk: Desk) ->
     assert "left branch code_developer/US-049" in said
 
 
+def test_what_was_done_and_told_before_a_crash_is_not_done_again(desk: Desk) -> None:
+    desk.task("code_developer", "implement", {"priority": "US-048"})
+    desk.call("roadmap.py", "set", "US-048", "In progress")
+    desk.task("code_developer", "implement", {"priority": "US-048"})
+    assert len(desk.prompts()) == len(desk.events("implementation_complete")) == 1
+    assert desk.status("US-048") == "Review"
+
+
+def test_the_cli_may_be_a_list(desk: Desk) -> None:
+    cli = json.dumps(["claude", "-p", "--dangerously-skip-permissions"])
+    desk.task("code_developer", "implement", {"priority": "US-048"}, cli=cli)
+    assert "args: ['-p', '--dangerously-skip-permissions']" in desk.prompts()[0]
+
+
 def test_auto_approve_is_the_clis_own_flag(desk: Desk) -> None:
     desk.task("code_developer", "implement", {"priority": "US-048"}, auto_approve="true")
     assert "args: ['-p', '--dangerously-skip-permissions']" in desk.prompts()[0]
@@ -127,7 +142,7 @@ def test_auto_approve_is_the_clis_own_flag(desk: Desk) -> None:
         ({"base": "--all"}, ""),
     ],
 )
-def test_settings_that_are_wrong_are_told(desk: Desk, settings: dict[str, str], text: str) -> None:
+def test_settings_that_are_wrong_are_told(desk: Desk, settings: dict[str, Any], text: str) -> None:
     code = 78 if text else 0
     assert text in desk.task("code_developer", "implement", {"priority": "US-048"}, code=code, **settings)
 
@@ -135,7 +150,7 @@ def test_settings_that_are_wrong_are_told(desk: Desk, settings: dict[str, str], 
 def test_hostile_tasks_name_no_branch_no_option_no_path_and_run_nothing(desk: Desk, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     evil = f"--upload-pack=touch {canary};$(touch {canary})`touch {canary}`\n../../x\x1b[31m"
-    payload = {name: evil for name in ("priority", "spec_id", "branch", "commit", "text", "title", "context", "event")}
+    payload = dict.fromkeys(("priority", "spec_id", "branch", "commit", "text", "title", "context", "event"), evil)
     desk.write("docs/specs/x.md", "")
     desk.task("code_developer", "implement", payload, task_id="../..:-x.lock")
     (branch,) = [name for name in desk.branches() if name != "main"]
@@ -299,7 +314,7 @@ def test_what_is_done_is_complete_and_told(desk: Desk) -> None:
     ],
 )
 def test_what_is_not_done_is_blocked_and_told(
-    desk: Desk, change: dict[str, str], settings: dict[str, str], why: str
+    desk: Desk, change: dict[str, str], settings: dict[str, Any], why: str
 ) -> None:
     context = implemented(desk) | change
     desk.task("project_manager", "implementation_complete", context, **settings)

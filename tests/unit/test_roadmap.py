@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import roadmap
 
 from support_recipes import RECIPES, ROADMAP
-
-sys.path.insert(0, str(RECIPES))
-import roadmap
 
 PROGRAM = str(RECIPES / "roadmap.py")
 
