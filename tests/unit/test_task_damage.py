@@ -15,10 +15,11 @@ import pytest
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import reading, salvage
-from tmux_orchestrator.work.database import Damaged, Database
+from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.pages import Pages
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.refusal import Damaged
 
 PAGE = 1024
 

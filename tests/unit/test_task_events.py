@@ -257,7 +257,12 @@ def test_while_nothing_changes_nothing_is_read(desk: Desk, monkeypatch: pytest.M
         os.utime(path, ns=(0, 0))  # it was long ago
     desk.look()
     asked: list[str] = []
-    monkeypatch.setattr(Database, "rows", lambda self, sql, *values: asked.append(sql) or [])
+
+    def rows(self: Database, sql: str, *values: object) -> list[object]:
+        asked.append(sql)
+        return []
+
+    monkeypatch.setattr(Database, "rows", rows)
     desk.look(5)
     assert asked == []
 

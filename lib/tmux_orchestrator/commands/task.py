@@ -123,11 +123,7 @@ def main(argv: list[str]) -> int:
     if action in ("migrate", "check", "repair"):
         from tmux_orchestrator.work import upkeep
 
-        if given.args:
-            raise errors.UsageError(f"{action} takes no word: leave {given.args[0]!r} out")
-        if action == "migrate":
-            return upkeep.migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
-        return upkeep.repair(home, settings, given.dry_run) if action == "repair" else upkeep.check(home, settings)
+        return upkeep.act(action, home, settings, given)
     queue = MessageQueue(None, home, settings)
     if not os.path.isdir(home.logs):
         files.make_dir(home.logs)  # where the configuration stays compiled: else each start would read YAML

@@ -1,4 +1,4 @@
-"""The task database: the only module that opens it, and that knows SQLite's errors.
+"""The task database: the only module that opens it.
 
 One file in WAL mode, private to the user. What a statement or a transaction has done survives kill -9 of any process;
 with `synchronous: FULL` a power cut too, with `NORMAL` a power cut may take the last moments (never half a change).
@@ -21,8 +21,8 @@ from _thread import RLock
 from _weakref import ref
 from time import monotonic_ns
 
-from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
-from tmux_orchestrator.work import place
+from tmux_orchestrator.ground.errors import DataError, OrcError, SystemFailure, TryLater
+from tmux_orchestrator.work import place, refusal
 from tmux_orchestrator.work.sqlite import _sqlite3
 
 TYPE_CHECKING = False
@@ -38,16 +38,8 @@ BUSY_S = 5.0  # another's change is waited for this long
 LOOK = 10_000_000  # nanoseconds between two looks whether the file is still the one that was opened
 _MINUTE = 60_000_000_000
 _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move into the database: 16 MB
-_BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
-_CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
-DAMAGED = (_CORRUPT, _NOTADB)
 _PART = 256  # rows that a walk takes at once
-_ERRORS = (_sqlite3.Error, ValueError, OverflowError)  # the last two: of texts and numbers that it cannot take
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
-
-
-class Damaged(DataError):
-    """The file is no database, or one whose pages contradict each other."""
 
 
 class Database:
@@ -90,8 +82,8 @@ class Database:
         with self._lock:
             try:
                 found: list[Row] = self._connection.execute(sql, values).fetchall()
-            except _ERRORS as error:
-                if not _is_busy(error):
+            except refusal.ERRORS as error:
+                if not refusal.is_busy(error):
                     self._failed(error)
                     return self.rows(sql, *values)
                 found = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
@@ -111,8 +103,8 @@ class Database:
         with self._lock:
             try:
                 changed: int = self._connection.execute(sql, values).rowcount
-            except _ERRORS as error:
-                if not _is_busy(error):
+            except refusal.ERRORS as error:
+                if not refusal.is_busy(error):
                     self._failed(error)
                     return self.change(sql, *values)
                 changed = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
@@ -130,7 +122,7 @@ class Database:
                 try:
                     cursor = cursor or self._in_turn(lambda: self._connection.execute(sql, values))
                     part = cursor.fetchmany(_PART)
-                except _ERRORS as error:
+                except refusal.ERRORS as error:
                     self._failed(error)
                     raise TryLater(f"{self.path} was damaged and has been rebuilt: try again") from None
             if not part:
@@ -143,8 +135,8 @@ class Database:
         def try_once() -> Any:
             try:
                 return ask()
-            except _ERRORS as error:
-                if not _is_busy(error):
+            except refusal.ERRORS as error:
+                if not refusal.is_busy(error):
                     self._failed(error)
                 return None
 
@@ -211,8 +203,8 @@ class Database:
 
     def _failed(self, error: Exception) -> None:
         """Raises the error as one of ours; returns when the file was damaged and a rebuilt one is open."""
-        told = self._told(error)
-        if not isinstance(told, Damaged) or self._mend is None or monotonic_ns() - self._mended_at < _MINUTE:
+        told = refusal.of(self.path, error)
+        if not isinstance(told, refusal.Damaged) or self._mend is None or monotonic_ns() - self._mended_at < _MINUTE:
             raise told from None
         self._rebuild(str(error), False)
 
@@ -286,7 +278,7 @@ class Database:
         except _sqlite3.Error as error:
             if not os.path.lexists(self.path):
                 return False
-            raise self._told(error) from None
+            raise refusal.of(self.path, error) from None
         opened = place.inodes(self.path)
         if opened[0] != self._inodes[0]:
             self.close()
@@ -319,30 +311,6 @@ class Database:
                 for statement in schema.split(statements):
                     self.change(statement)
                 self.change(f"PRAGMA user_version = {version}")
-
-    def _told(self, error: Exception) -> OrcError:
-        """The error as one of ours."""
-        if isinstance(error, ValueError | OverflowError):
-            return DataError("a text is not Unicode, or a number is too large: correct it")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        text = str(error)
-        if _is_busy(error):
-            return TryLater(f"{self.path} is locked by another process: try again")
-        if code in (_READONLY, _PERM):
-            return NotPermitted(f"{self.path} cannot be written: see whose it is, and that its file system is writable")
-        if code in DAMAGED:
-            return Damaged(f"{self.path} is damaged ({text}): run orc-task repair")
-        if code == _FULL:
-            return SystemFailure(f"the disk of {self.path} is full: make room, nothing was half done")
-        if code in (_IOERR, _CANTOPEN):
-            return SystemFailure(f"{self.path} cannot be used ({text}): see to the disk and the permissions")
-        if code == _TOOBIG:
-            return DataError("the task is too large: put the data into a file and name the file")
-        return DataError(f"{self.path} did not take the change ({text}): run orc-task check")
-
-
-def _is_busy(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED)
 
 
 def _drop_inherited() -> None:

@@ -19,9 +19,10 @@ from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure
 from tmux_orchestrator.ground.locks import Lock
-from tmux_orchestrator.work.database import LOOK, Damaged, Database
+from tmux_orchestrator.work.database import LOOK, Database
 from tmux_orchestrator.work.place import LOCK, PARTS, UNFINISHED, say
 from tmux_orchestrator.work.recovered import Recovered
+from tmux_orchestrator.work.refusal import Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

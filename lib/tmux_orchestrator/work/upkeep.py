@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tmux_orchestrator.ground import clock, errors, fastjson, output
+from tmux_orchestrator.ground import clock, errors, fastjson, options, output
 from tmux_orchestrator.work import ending, salvage
 from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import MessageQueue, path_of
@@ -23,6 +23,15 @@ def prune(queue: MessageQueue, days: int, dry_run: bool) -> int:
     print(queue.cleanup_old_tasks(days))
     ending.shrink(queue.database)
     return errors.OK
+
+
+def act(action: str, home: Home, settings: Config, given: options.Options) -> int:
+    """What does not want the database as it is: `migrate`, `check` or `repair`. Raises UsageError."""
+    if given.args:
+        raise errors.UsageError(f"{action} takes no word: leave {given.args[0]!r} out")
+    if action == "migrate":
+        return migrate(home, settings, options.number(given.to, "--to", 0, 1000), given.dry_run)
+    return repair(home, settings, given.dry_run) if action == "repair" else check(home, settings)
 
 
 def migrate(home: Home, settings: Config, wanted: int | None, dry_run: bool) -> int:
