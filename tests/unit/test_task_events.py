@@ -302,7 +302,7 @@ def test_a_lock_is_waited_for_and_told_when_it_lasts(desk: Desk, capfd: pytest.C
     assert desk.kinds() == ["task_queued", "task_queued"]
 
 
-def test_a_damaged_database_is_told_once_and_tried_again(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_database_is_rebuilt_and_told_once(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
     path = desk.queue.db_path
     desk.close()
     desk._queue = None
@@ -312,11 +312,10 @@ def test_a_damaged_database_is_told_once_and_tried_again(desk: Desk, capfd: pyte
             os.unlink(name)
     desk.look(5)
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and "is damaged" in said and "orc-task repair" in said
-    os.unlink(path)
+    assert said.count("\n") == 1 and "was damaged" in said
     desk.send()
     desk.look()
-    assert desk.kinds() == ["task_queued"]
+    assert "task_queued" in desk.kinds()
 
 
 def test_a_database_that_was_put_in_place_of_the_open_one(desk: Desk) -> None:

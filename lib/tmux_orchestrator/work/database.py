@@ -219,6 +219,10 @@ class Database:
         self._open()
         return found is not None
 
+    def doubt(self) -> None:
+        """Have the next change, however soon it comes, look whether the file is still the one that was opened."""
+        self._look_at = 0
+
     def _is_lost(self, sql: str) -> bool:
         """Has what was changed just now gone into a file that no longer has its name? Then another one is open now."""
         if self._depth:

@@ -233,6 +233,7 @@ class Flows:
         key = _digest(message.recipient, message.type, message.correlation_id or "")
         head = f"flow.{'rule' if by_rule else 'rest'}.{key}"
         message.task_id = f"{head}.{_digest(event_id)[:12]}"
+        self._queue.database.doubt()  # the event will not come again
         with self._queue.database as database:
             sql = "SELECT status FROM tasks WHERE task_id >= ? AND task_id < ?"
             if all(status in _FRUITLESS for (status,) in database.rows(sql, f"{head}.", f"{head}/")):
