@@ -50,6 +50,7 @@ counted() { [ "$(state .counts.violation)" = "$1" ]; }
   expect 0 orc-state start
   violation secret high >/dev/null
   eventually counted 1
+  eventually test -e "$ORC_HOME/logs/run/cursors/component.state_updater"
   kill -9 "$(cat "$ORC_HOME/logs/state_updater.pid")"
   violation secret high >/dev/null
   violation other high >/dev/null
