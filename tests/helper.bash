@@ -70,3 +70,6 @@ eventually() {
     sleep 0.02
   done
 }
+
+# listening: the monitor hears heartbeats, a moment after it has begun
+listening() { eventually test -S "$ORC_HOME/logs/run/monitor.sock"; }

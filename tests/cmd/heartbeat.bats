@@ -49,6 +49,7 @@ every() { echo "setsid orc-heartbeat $2 & echo \$! >'$BATS_TEST_TMPDIR/$1.pid.ne
 
 @test "an agent is answered, and everybody can see when it gave its last sign" {
   orc-monitor start >/dev/null
+  listening
   agent dev "orc-heartbeat; echo \$?; exec sleep 1000"
   eventually said dev 0
   said dev ack
@@ -65,6 +66,7 @@ every() { echo "setsid orc-heartbeat $2 & echo \$! >'$BATS_TEST_TMPDIR/$1.pid.ne
 @test "from outside the agent it is signed, and only the key gives it weight" {
   agent dev "exec sleep 1000"
   orc-monitor start >/dev/null
+  listening
   expect 0 orc-heartbeat --agent dev
   equals "$output" "ack"
   expect 0 env ORC_AGENT=dev ORC_SESSION=team orc-heartbeat
@@ -104,6 +106,7 @@ every() { echo "setsid orc-heartbeat $2 & echo \$! >'$BATS_TEST_TMPDIR/$1.pid.ne
 @test "one that gives none any more is nudged with its next one, and nothing is typed or published" {
   export ORC_HEARTBEAT_MISSED_AFTER=1
   orc-monitor start >/dev/null
+  listening
   agent dev "orc-heartbeat; until orc-heartbeat --status -o missed | grep -q true; do sleep 0.1; done; \
     orc-heartbeat; orc-heartbeat; echo over; exec sleep 1000"
   eventually said dev over
@@ -114,6 +117,7 @@ every() { echo "setsid orc-heartbeat $2 & echo \$! >'$BATS_TEST_TMPDIR/$1.pid.ne
 
 @test "--every gives signs until the agent has ended, however that came" {
   orc-monitor start >/dev/null
+  listening
   agent dev "$(every dev "--every 0.2"); exec sleep 1000"
   twice() { [ "$(orc-heartbeat --counters -o count | head -n1)" -ge 2 ]; }
   eventually twice
@@ -128,6 +132,7 @@ every() { echo "setsid orc-heartbeat $2 & echo \$! >'$BATS_TEST_TMPDIR/$1.pid.ne
 
 @test "--every from outside ends with the agent, and with whoever started it" {
   orc-monitor start >/dev/null
+  listening
   agent dev "exec sleep 1000"
   agent qa "exec sleep 1000"
   sh -c "$(every one "--agent dev --every 30"); exec sleep 1000" >/dev/null 2>&1 3>&- &

@@ -196,6 +196,7 @@ TEAM STATUS UPDATE (with daemon insights):
   accepted() { [ "$(orc-heartbeat --counters -o counter,count | awk '$1 == "accepted" { print $2 }')" = "$1" ]; }
   manager web
   "$ROOT/orchestrator_manager.sh" start monitor >/dev/null
+  listening
   script=$("$python" -I -c "from $module import create_pm_monitoring_script as create; print(create())")
   as_pm 0 "$script"
   as_pm 0 orc-heartbeat
@@ -227,6 +228,7 @@ TEAM STATUS UPDATE (with daemon insights):
   demo orchestrator main
   "$ROOT/orchestrator_manager.sh" start broker monitor >/dev/null
   if [ -x "$ROOT/bin/orc-heartbeat" ]; then
+    listening
     as_pm 0 orc-heartbeat
     eventually orc-heartbeat --status
   fi
