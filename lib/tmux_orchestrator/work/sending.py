@@ -57,6 +57,8 @@ def _draft(queue: MessageQueue, given: options.Options) -> Callable[..., Message
 
     def draft(payload: dict[str, Any], **other: object) -> Message:
         said = usual | {name: value for name, value in other.items() if value is not None}
+        if isinstance(said["priority"], str):
+            said["priority"] = LEVELS.get(said["priority"])
         if said["recipient"] is None:
             raise errors.UsageError("say whose task it is: --recipient NAME")
         return Message(payload=payload, **said)
@@ -111,7 +113,7 @@ def _stream(queue: MessageQueue, file: str | None, words: list[str], draft: Call
         with open(file, "rb") as source:
             return _send(queue, source, draft)
     except OSError as error:
-        raise errors.DataError(f"cannot read {file} ({error.strerror}): name a file that you may read") from None
+        raise errors.UsageError(f"cannot read {file} ({error.strerror}): name a file that you may read") from None
 
 
 def _send(queue: MessageQueue, source: BinaryIO, draft: Callable[..., Message]) -> int:
