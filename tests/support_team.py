@@ -49,6 +49,8 @@ class Team:
         )
         label = f"(pid {self.child.pid})"
         wait_until(lambda: label in self.log() or self.child.poll() is not None, what="the supervisor")
+        if self.child.poll() is not None:
+            raise AssertionError(f"the supervisor ended: {self.child.communicate()[1].decode()}")
 
     def __enter__(self) -> Team:
         return self

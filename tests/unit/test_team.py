@@ -12,7 +12,8 @@ import pytest
 
 from support_team import ROOT, Team, alive, configure
 from support_tmux import wait_until
-from tmux_orchestrator.ground import pidfile
+from tmux_orchestrator.ground import clock, pidfile
+from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import Message, MessageQueue, TeamDaemon, kin, state
 
@@ -454,3 +455,70 @@ def test_a_damaged_task_database_holds_nobody_up(home: Home) -> None:
         os.kill(pid, signal.SIGKILL)
         team.wait_other("a", pid)
         assert team.ask("status").returncode == 0
+
+
+# Faults
+
+
+def test_an_agent_that_fills_its_output_takes_bounded_space_and_time(home: Home) -> None:
+    agents = f"noisy: {{command: ['yes', {'x' * 500}]}}\nb: {{command: {FOREVER}}}"
+    with Team(home, agents, "log: {max_mb: 1, keep: 2}") as team:
+        pid, noisy = team.wait("b", state="running").pid, team.wait("noisy", state="running").pid
+        out = Path(home.run, "team", "noisy.out")
+        wait_until(lambda: out.stat().st_size > 300 << 20, 60, "300 MB of output")
+        os.kill(pid, signal.SIGKILL)
+        team.wait_other("b", pid)
+        wait_until(lambda: Path(home.logs, "team.log.1").exists(), 60, "a rotation")
+        assert team.ask("stop", "noisy").returncode == 0 and not alive(noisy)
+        wait_until(lambda: out.stat().st_blocks * 512 < 2 << 20, 60, "the space given back")
+        logs = sorted(Path(home.logs).glob("team.log*"))
+        assert len(logs) <= 3 and sum(file.stat().st_size for file in logs) < 8 << 20
+
+
+def test_a_locked_log_holds_no_restart_up(home: Home) -> None:
+    with Team(home, f"a: {{command: {FOREVER}}}") as team:
+        pid = team.wait("a", state="running").pid
+        with Lock(home.run + "/log.lock"):
+            os.kill(pid, signal.SIGKILL)
+            team.wait_other("a", pid)
+            assert team.events("recovery") == []
+        wait_until(lambda: len(team.events("recovery")) == 1, 30, "the record")
+
+
+def test_what_is_no_request_is_removed_and_changes_nothing(home: Home) -> None:
+    with Team(home, f"a: {{command: {FOREVER}}}") as team:
+        pid = team.wait("a", state="running").pid
+        asked = Path(home.run, "team", "asked")
+        for number, text in enumerate(
+            [b"", b"{", b"[1]", b'{"word": "stop", "agents": "a", "force": 1}', b"\xff" * 70_000]
+        ):
+            (asked / f"{number}.ask").write_bytes(text)
+        (asked / "link.ask").symlink_to("/etc/passwd")
+        (asked / "other").write_text("stays")
+        wait_until(lambda: [file.name for file in asked.iterdir()] == ["other"], what="their removal")
+        assert team.kept("a").pid == pid and team.child.poll() is None
+
+
+def test_a_fault_in_one_agents_affairs_is_not_anothers(home: Home) -> None:
+    """Its output is no file that could be opened, and its state holds nonsense."""
+    os.makedirs(home.run + "/team/a.out")
+    kept = {"state": 7, "pid": "x", "waiting": [1, ["a"]], "past": {"starts": "no"}, "run": -1}
+    text = {"team": "abc", "boot": clock.boot_id(), "began_ns": 1, "place": [1], "agents": {"a": kept, "b": kept}}
+    Path(home.run, "team.json").write_text(json.dumps(text))
+    with Team(home, f"a: {{command: {FOREVER}}}\nb: {{command: {FOREVER}}}") as team:
+        assert team.wait("a", state="failed").reason.startswith("cannot be started: Is a directory")
+        pid = team.wait("b", state="running").pid
+        os.kill(pid, signal.SIGKILL)
+        team.wait_other("b", pid)
+
+
+def test_a_stop_in_the_middle_of_a_beginning_leaves_nobody(home: Home) -> None:
+    names = [f"a{number}" for number in range(20)]
+    with Team(home, "\n".join(f"{name}: {{command: {FOREVER}}}" for name in names)) as team:
+        assert team.end() == 0
+        assert team.families() == {}
+        for number in range(5):
+            team.begin()
+            wait_until(lambda: team.kept(names[number * 4]).run > number + 1, what="some starts")  # noqa: B023
+            assert team.end() == 0
+            assert team.families() == {}

@@ -16,6 +16,7 @@ from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, config
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import kin, processes, restarts, state, tidings
+from tmux_orchestrator.work.holes import Holes
 from tmux_orchestrator.work.occasions import NEVER, Clock
 from tmux_orchestrator.work.output import Output
 from tmux_orchestrator.work.roster import Spec
@@ -42,6 +43,7 @@ class Desk:
     team: state.Team
     stream: Stream
     voice: Voice
+    holes: Holes
     debug: bool = False
     events: list[tidings.Event] = field(default_factory=list)
 
@@ -60,7 +62,7 @@ class Member:
     def __init__(self, desk: Desk, spec: Spec, kept: Kept) -> None:
         self.desk, self.spec, self.kept = desk, spec, kept
         self.process: processes.Process | None = None
-        self.output = Output(processes.out_file(desk.home, spec.name))
+        self.output = Output(processes.out_file(desk.home, spec.name), desk.holes)
         self.clock = Clock(spec, desk.live.config.get("events.timezone"))
         self.deadline_ns = NEVER  # when what still runs of it is killed
         self.then = STAY  # when it has stopped

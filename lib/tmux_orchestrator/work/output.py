@@ -9,36 +9,33 @@ is written in that very moment. A crash between reading and the hole shows some 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 
 from tmux_orchestrator.ground.output import clean
+from tmux_orchestrator.work.holes import Holes
 
 BLOCK = 64 * 1024  # read at a time
 BACKLOG = 16 * 1024 * 1024  # more than this that waits is skipped
 LONGEST = 8 * 1024  # bytes of a line
 _KEEP = 64 * 1024  # given back at a time, or when there is a pause
 _PAGE = 4096
-_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_SMALL = 1 << 20  # bytes on disk that are cut away in a moment
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 class Output:
     """Follows one file, which need not be there yet."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, holes: Holes) -> None:
         self.path = path
+        self._holes = holes
         self._fd = -1
         self._offset = 0  # up to here it was read
         self._freed = 0  # up to here it is a hole
         self._part = b""  # the beginning of a line whose end was not read yet
         self._cut = False  # that line was too long already
-        self._holes = True
 
     def read(self) -> tuple[list[str], bool]:
         """The next lines, fit for a terminal, and whether there is more to read now. Raises OSError."""
@@ -62,8 +59,11 @@ class Output:
         return [_readable(part)] if part and not self._cut else []
 
     def begin(self) -> None:
-        """A new process of the agent begins: if all was read, the file begins anew. Raises OSError."""
-        if self._fd >= 0 and self._offset and os.fstat(self._fd).st_size == self._offset:
+        """A new process of the agent begins: if all was read and given back, the file begins anew. Raises OSError."""
+        if self._fd < 0 or not self._offset or not self._holes.is_done(self):
+            return
+        found = os.fstat(self._fd)
+        if found.st_size == self._offset and found.st_blocks * 512 < _SMALL:
             os.ftruncate(self._fd, 0)
             self._offset = self._freed = 0
 
@@ -115,15 +115,11 @@ class Output:
         return lines
 
     def _free(self) -> None:
-        """Give back what was read."""
-        if self._offset <= self._freed:
-            return
-        begin = self._freed // _PAGE * _PAGE  # of the block that was freed in part, which now is as a whole
-        if self._holes and _libc.fallocate(self._fd, _HOLE, begin, self._offset - begin) != 0:
-            self._holes = ctypes.get_errno() not in _UNSUPPORTED
-        if self._holes:
+        """Give back what was read, also of the block that was read in part before."""
+        if self._holes.supported:
+            self._holes.free(self, self._fd, self._freed // _PAGE * _PAGE, self._offset)
             self._freed = self._offset
-        elif os.fstat(self._fd).st_size == self._offset:
+        elif self._offset and os.fstat(self._fd).st_size == self._offset:
             os.ftruncate(self._fd, 0)
             self._offset = self._freed = 0
 

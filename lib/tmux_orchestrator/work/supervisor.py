@@ -19,6 +19,7 @@ from tmux_orchestrator.ground.errors import ConfigError, OrcError, UsageError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import requests, restarts, roster, state
 from tmux_orchestrator.work.health import Health
+from tmux_orchestrator.work.holes import Holes
 from tmux_orchestrator.work.member import FAIL, RESTART, START, STAY, Desk, Member
 from tmux_orchestrator.work.muster import Muster
 from tmux_orchestrator.work.occasions import Triggers
@@ -30,6 +31,7 @@ from tmux_orchestrator.work.tidings import DAEMON
 
 _SECOND_NS = 1_000_000_000
 _GATHER_NS = 20_000_000  # between two looks at what the agents print
+_PATIENCE = 5.0  # seconds
 _NAP_NS = 100_000_000  # where inotify is not to be had
 
 
@@ -47,7 +49,7 @@ class Supervisor:
         files.make_dir(home.run)
         files.make_dir(crew.folder(home))
         self.home, self.live = home, live
-        self.desk = Desk(home, live, state.load(home), Stream(home), Voice(home, DAEMON), debug)
+        self.desk = Desk(home, live, state.load(home), Stream(home), Voice(home, DAEMON), Holes(), debug)
         self.errands, self.stopping, self.health = Errands(), Stopping(self.desk), Health(self.desk)
         self.muster = Muster(self.desk, self.errands, self.stopping, only)
         self._specs = specs
@@ -113,7 +115,7 @@ class Supervisor:
         self._part("the log", self._tell)
         if self._dirty or every_second:
             self._part("its state", self._save)
-        return ending and not self.stopping
+        return ending and all(one.kept.state == state.STOPPED for one in self.muster.everybody())
 
     def _end(self) -> None:
         """All are to stop."""
@@ -267,6 +269,7 @@ class Supervisor:
         for one in self.muster.everybody():
             one.close()
         self.errands.close()
+        self.desk.holes.close(_PATIENCE)
         self.health.close()
         self._teller.close()
         self._watch.close()
