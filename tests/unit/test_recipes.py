@@ -210,6 +210,15 @@ def test_the_next_item_becomes_a_task_when_there_is_no_other(desk: Desk) -> None
     assert tasks()[1:] == [("implement", "US-050")]
 
 
+def test_a_new_spec_is_left_to_its_event_at_first(desk: Desk) -> None:
+    desk.write("ROADMAP.md", "- [ ] US-048: Sound (Planned, SPEC-048)\n")
+    desk.call("code_developer", "--look")
+    assert desk.command("orc-task", "list") == []
+    desk.call("code_developer", "--look")
+    (task,) = desk.command("orc-task", "list")
+    assert task["payload"] == {"priority": "US-048", "spec_id": "SPEC-048", "title": "Sound"}
+
+
 def test_an_item_whose_task_came_to_nothing_is_blocked_and_told_once(desk: Desk) -> None:
     desk.command("orc-task", "send", "--recipient", "code_developer", "--id", "task-1", '{"priority": "US-048"}')
     desk.developer("exit 1")
