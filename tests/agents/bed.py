@@ -27,6 +27,18 @@ def body_of(text: str) -> str:
     return HEADER.sub("", text).removesuffix("\n")
 
 
+def end_rest(home: str) -> None:
+    """The CLIs leave daemons behind, which nothing ends: known by the scratch home that they were given."""
+    mark = b"HOME=" + home.encode()
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if name.isdigit() and mark in file.read().split(b"\0"):
+                    os.kill(int(name), signal.SIGKILL)
+        except (OSError, ValueError):
+            pass
+
+
 class Bed(System):
     """`name` is the CLI and the agent's name; `config` is YAML text."""
 
@@ -74,7 +86,7 @@ class Bed(System):
 
     def close(self) -> None:
         super().close()
-        self._end_rest()
+        end_rest(self.home)
         if self.endpoint.stdout is not None:
             self.endpoint.stdout.close()
         wait_until(self._removed, what="the end of the scratch home")
@@ -83,17 +95,6 @@ class Bed(System):
         """Once whoever wrote into it has ended."""
         shutil.rmtree(self.home, ignore_errors=True)
         return not os.path.exists(self.home)
-
-    def _end_rest(self) -> None:
-        """The CLIs leave daemons behind, which nothing ends: known by the scratch home that they were given."""
-        mark = b"HOME=" + self.home.encode()
-        for name in os.listdir("/proc"):
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if name.isdigit() and mark in file.read().split(b"\0"):
-                        os.kill(int(name), signal.SIGKILL)
-            except (OSError, ValueError):
-                pass
 
     def until(self, state: str, seconds: float = 30.0) -> None:
         """Until the agent is in this state, as our own commands see it."""

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The ten tests against real agent programs, Codex and Claude Code, with Gemini CLI submission; and the hooks of all.
+"""The ten tests against real agent programs, Codex and Claude Code, with Gemini CLI submission; the hooks of all; the
+developer's recipe.
 
 usage: run.py [--only CLI,CLI] [--tests N,N] [--ways typed,wake]
 
@@ -25,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from agents import clis, hooks, peers, trials, wake
+from agents import clis, hooks, peers, recipes, trials, wake
 from agents.bed import Bed
 
 Trial = Callable[[Bed], trials.Outcome]
@@ -43,7 +44,7 @@ TESTS: dict[int, tuple[str, Trial]] = {
     10: ("the lightest command", trials.lightest),
     11: ("Gemini CLI: one and three lines, 10 each, whole and alone", trials.idle),
 }
-TITLE = {number: title for number, (title, _) in [*TESTS.items(), *hooks.TESTS.items()]}
+TITLE = {number: title for number, (title, _) in [*TESTS.items(), *hooks.TESTS.items(), *recipes.TESTS.items()]}
 GEMINI = 11  # it joins what comes while it works into one prompt, so submission is what is tested
 ORDER = (1, 2, 3, 6, 7, 8, 9, 10, 5, GEMINI)  # the flood has a system of its own: its bucket is full afterwards
 TITLES = {"codex": "Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
@@ -52,7 +53,7 @@ WAYS = ("typed", "wake")
 Results = dict[int, dict[str, trials.Outcome]]
 
 
-def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
+def attempt(trial: Callable[[Any], trials.Outcome], bed: Bed | recipes.RecipeBed) -> trials.Outcome:
     """A trial that breaks off has failed; what the system looked like is told on stderr."""
     try:
         return trial(bed)
@@ -62,7 +63,9 @@ def attempt(trial: Trial, bed: Bed) -> trials.Outcome:
         return trials.Outcome(False, f"broke off: {str(error).splitlines()[0][:80] if str(error) else error!r}")
 
 
-def run_all(bed: Bed, trials_of: Mapping[int, Callable[[Any], trials.Outcome]], results: Results) -> None:
+def run_all(
+    bed: Bed | recipes.RecipeBed, trials_of: Mapping[int, Callable[[Any], trials.Outcome]], results: Results
+) -> None:
     title = TITLES[bed.name] + (", wake" if isinstance(bed, wake.WakeBed) else "")
     for number, trial in trials_of.items():
         begin = time.monotonic()
@@ -87,6 +90,10 @@ def run_on(folder: str, name: str, wanted: list[int], ways: list[str], results: 
     if hooked:
         with hooks.HookBed(folder, name, trials.OPEN) as bed:
             run_all(bed, {number: hooks.TESTS[number][1] for number in hooked}, results)
+    for number in recipes.TESTS:
+        if number in wanted and recipes.can(name, number):
+            with recipes.RecipeBed(folder, name) as own:
+                run_all(own, {number: recipes.TESTS[number][1]}, results)
 
 
 def table(results: Results, versions: dict[str, str]) -> None:
@@ -124,7 +131,11 @@ def main() -> int:
             run_on(
                 folder,
                 name,
-                [number for number in wanted if number in hooks.TESTS or (name == "gemini") == (number == GEMINI)],
+                [
+                    number
+                    for number in wanted
+                    if number in hooks.TESTS or number in recipes.TESTS or (name == "gemini") == (number == GEMINI)
+                ],
                 options.ways.split(","),
                 results,
             )
