@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -555,3 +556,16 @@ def test_the_stand_in_refuses_what_gh_would_not_take(desk: Desk) -> None:
     ):
         done = subprocess.run(["gh", *words], cwd=desk.repo, env=desk.env, capture_output=True, check=False)
         assert done.returncode == 1 and done.stderr, words
+
+
+@pytest.mark.skipif(shutil.which("gh") is None, reason="there is no gh here")
+@pytest.mark.parametrize("kind", ["pr", "issue", "run"])
+def test_the_real_gh_has_the_fields_that_are_asked_for(desk: Desk, kind: str) -> None:
+    desk.call("project_manager", "--look")
+    asked = next(words for words in desk.asked() if words[:2] == [kind, "list"])
+    fields = asked[asked.index("--json") + 1].split(",")
+    words = [str(shutil.which("gh")), kind, "list", "--repo", "a/b", "--json", "no-such-field"]
+    env = desk.env | {"GH_TOKEN": "x", "HOME": str(desk.home)}
+    said = subprocess.run(words, env=env, capture_output=True, text=True, check=False).stderr
+    assert "Unknown JSON field" in said
+    assert set(fields) <= set(said.split())
