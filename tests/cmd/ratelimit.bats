@@ -131,3 +131,27 @@ load ../helper
   expect 0 orc-ratelimit --version
   contains "$output" "orc-ratelimit "
 }
+
+@test "a key that the configuration names has its rate, whoever asks; another rate is refused" {
+  mkdir -p "$ORC_HOME"
+  printf 'ratelimits:\n  github: 3/hour\n  search: 60/min burst 2\n' >"$ORC_HOME/orchestrator_config.yaml"
+  local n
+  for n in 1 2 3; do expect 0 orc-ratelimit github; done
+  expect 75 orc-ratelimit github --rate 3/hour
+  expect 64 orc-ratelimit github --rate 10/min
+  equals "$stderr" "orc-ratelimit: github is 3/hour for all who use it: leave --rate and --burst out, or change ratelimits.github"
+  expect 64 orc-ratelimit github --burst 5
+  expect 0 orc-ratelimit search --burst 2
+  expect 0 orc-ratelimit search
+  expect 75 orc-ratelimit search
+  expect 64 orc-ratelimit search --cost 3
+  expect 0 orc-ratelimit other --rate 1/min
+}
+
+@test "a configuration that is wrong is told, and nothing is granted" {
+  mkdir -p "$ORC_HOME"
+  printf 'ratelimits:\n  github: often\n' >"$ORC_HOME/orchestrator_config.yaml"
+  expect 78 orc-ratelimit github
+  [[ $stderr == *"orchestrator_config.yaml:2: ratelimits.github is 'often'"* ]]
+  expect 78 orc-config check
+}

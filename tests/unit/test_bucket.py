@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Bucket, Window, parse_rate, parse_span
+from tmux_orchestrator.delivery.bucket import MINUTE, SECOND, Bucket, Window
+from tmux_orchestrator.ground.rates import parse_limit, parse_rate, parse_span
 
 RATES = st.tuples(st.integers(1, 50), st.integers(1, 120 * SECOND))
 GAPS = st.lists(st.integers(0, 90 * SECOND), max_size=200)
@@ -216,3 +217,19 @@ def test_a_limit_of_zero_is_none() -> None:
 def test_a_lowered_limit_waits_until_enough_is_old() -> None:
     window = Window(2, times=[0, 1, 2, 3])
     assert window.room(10) == 2 + MINUTE - 10 + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("5000/hour", (5000, 60 * MINUTE, 5000)), ("60/min burst 10", (60, MINUTE, 10)), ("1/s burst 5", (1, SECOND, 5))],
+)
+def test_a_limit_is_a_rate_and_how_many_may_come_at_once(text: str, limit: tuple[int, int, int]) -> None:
+    assert parse_limit(text) == limit
+
+
+@pytest.mark.parametrize(
+    "text", ["", "burst 5", "5/s burst", "5/s burst 0", "5/s burst -1", "5/s  burst 3", "5/s burst ٣"]
+)
+def test_no_limit(text: str) -> None:
+    with pytest.raises(ValueError, match="is no|has no"):
+        parse_limit(text)

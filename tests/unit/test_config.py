@@ -643,3 +643,27 @@ def test_what_is_in_force_reads_back(home: Home, monkeypatch: pytest.MonkeyPatch
 def test_any_text_reads_back(text: str) -> None:
     values, _ = config_compile.parse(f"team: {{x: [{config_text.written(text)}]}}".encode())
     assert values["team"]["x"] == [text]
+
+
+# Named limits, accounts
+
+
+def test_limits_and_accounts_are_names_with_a_rate_and_recipients(home: Home) -> None:
+    write(home, "ratelimits: {github: 5000/hour, search: 60/min burst 10}\naccounts: {anthropic: [dev, Other.1]}\n")
+    loaded = config.load(home)
+    assert loaded.get("ratelimits") == {"github": "5000/hour", "search": "60/min burst 10"}
+    assert loaded.get("accounts") == {"anthropic": ["dev", "Other.1"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ratelimits: {github: 5000}", "ratelimits: {github: 0/hour}", "ratelimits: {github: 5/fortnight}"),
+        *("ratelimits: {github: [5/s]}", "ratelimits: {Git Hub: 5/s}", "ratelimits: {github: 5/s burst}"),
+        *("ratelimits: {github: }", "ratelimits: [5/s]", "accounts: {anthropic: dev}", "accounts: {A: [dev]}"),
+        *("accounts: {a: ['no name']}", "accounts: {a: [{dev: 1}]}", "accounts: {a: [-x]}"),
+    ],
+)
+def test_what_is_no_limit_or_account_is_a_mistake_with_its_line(text: str) -> None:
+    (mistake,) = mistakes("tmux: {}\n" + text + "\n")
+    assert mistake.startswith("2: ")

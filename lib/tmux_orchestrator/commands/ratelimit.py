@@ -1,13 +1,17 @@
-"""orc-ratelimit: a leaky bucket for shell scripts, shared by all that use its key."""
+"""orc-ratelimit: a leaky bucket for shell scripts, shared by all that use its key.
+
+A key that the configuration names has one rate for all: whoever asks for another one is told so, because two rates of
+one bucket would be neither.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from tmux_orchestrator.delivery.bucket import parse_rate, parse_span
 from tmux_orchestrator.delivery.ratelimit import SharedBucket
-from tmux_orchestrator.ground import errors, handover, options, paths
+from tmux_orchestrator.ground import config, errors, handover, options, paths
+from tmux_orchestrator.ground.rates import parse_limit, parse_rate, parse_span
 
 USAGE = """\
 usage: orc-ratelimit [options] KEY
@@ -17,7 +21,7 @@ Asks for room in the bucket of that name. Exit 0: granted; 75: not now; the seco
 are on standard output. With a command, runs it when granted, ends with its exit code and
 prints nothing (127: no such command, 126: cannot be run).
 
-  --rate RATE             10/min (default), 5/s, 100/hour, 3/30s
+  --rate RATE             10/min, 5/s, 100/hour, 3/30s (default: as ratelimits.KEY in the configuration, else 10/min)
   --burst N               how many may come at once (default: as many as the rate counts)
   --cost N                how many this one counts for (default 1)
   --wait[=TIME]           wait for room, at most so long: 30s, 2m; exit 124, at once if that cannot be enough
@@ -38,9 +42,11 @@ def main(argv: list[str]) -> int:
         raise errors.UsageError("there is no command behind --: leave -- out, or name one")
     if given.peek and (command or given.wait is not None):
         raise errors.UsageError("--peek grants nothing: use it without --wait and without a command")
-    bucket = _bucket(given)
+    home = paths.find_home()
+    count, period_ns, burst = _limit(home, given)
+    bucket = SharedBucket(home, given.args[0], count, period_ns, burst)
     cost = _number(given.cost, "--cost", 1)
-    if cost > (_number(given.burst, "--burst", 0) or parse_rate(given.rate or "10/min")[0]):
+    if cost > burst:
         raise errors.UsageError(f"a cost of {cost} never fits into the burst: give a larger --burst")
     if given.peek:
         wait_ns, code = bucket.peek(cost), errors.LATER
@@ -55,12 +61,22 @@ def main(argv: list[str]) -> int:
     return code if wait_ns else errors.OK
 
 
-def _bucket(given: options.Options) -> SharedBucket:
+def _limit(home: paths.Home, given: options.Options) -> tuple[int, int, int]:
+    """(count, period in nanoseconds, burst) as configured, else as asked for. Raises UsageError, ConfigError."""
+    key = given.args[0]
+    named = config.load(home).get("ratelimits").get(key)
     try:
         count, period_ns = parse_rate(given.rate or "10/min")
     except ValueError:
         raise errors.UsageError(f"{given.rate!r} is no rate: write 10/min, 5/s, 100/hour or 3/30s") from None
-    return SharedBucket(paths.find_home(), given.args[0], count, period_ns, _number(given.burst, "--burst", 0))
+    burst = _number(given.burst, "--burst", 0)
+    if named is None:
+        return count, period_ns, burst or count
+    fixed = parse_limit(named)
+    if (given.rate and (count, period_ns) != fixed[:2]) or (burst and burst != fixed[2]):
+        wrong = f"{key} is {named} for all who use it"
+        raise errors.UsageError(f"{wrong}: leave --rate and --burst out, or change ratelimits.{key}")
+    return fixed
 
 
 def _number(text: str | None, name: str, default: int) -> int:

@@ -160,9 +160,9 @@ class _Walk:
                 values[name] = self.entries(value, config_team.ENTRIES[full], full)
             elif full in config_rules.SHAPES:
                 values[name] = self.rules(value, full)
-            elif rest == "targets":
-                self.named(key_node, full, "a group")
-                values[name] = self.value(Key(name, "targets", [], ""), value, full)
+            elif rest in _NAMED:
+                self.named(key_node, full, _NAMED[rest])
+                values[name] = self.value(Key(name, rest, [], ""), value, full)
             elif rest == "table":
                 values[name] = {n: self.tree(v, f"{full}.{n}") for n, _, v in self.pairs(value, full)}
             elif rest == "tree":
@@ -249,6 +249,7 @@ class _Walk:
         return rule
 
 
+_NAMED = {"targets": "a group", "rate": "a limit", "recipients": "an account"}  # kinds of what stands below names
 _TAKES = {"bool": "boolean", "int": "number", "share": "number", "duration": "number str", "durations": "number str"}
 _TYPES = {"bool": "boolean", "int": "number", "float": "number", "timestamp": "date", "null": "null"}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tmux_orchestrator.ground.errors import UsageError
 from tmux_orchestrator.ground.output import clean
+from tmux_orchestrator.ground.rates import parse_limit
 from tmux_orchestrator.ground.times import parse_duration
 
 
@@ -41,11 +42,12 @@ def switch(name: str, default: bool, about: str) -> Key:
 
 
 DAY = 86_400
-LISTS = frozenset({"texts", "words", "targets", "durations", "choices", "texts_or_one"})
+LISTS = frozenset({"texts", "words", "targets", "durations", "choices", "texts_or_one", "recipients"})
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TARGET = re.compile(r"@?[a-z][a-z0-9_-]{0,31}|%\d{1,9}|[^:@%]{1,128}:[^:]{1,128}")
 _TASK_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:@-]{0,63})?")
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_RECIPIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})", re.ASCII)
 _NUMBER = re.compile(r"(0|[1-9]\d{0,14})(\.\d{1,9})?", re.ASCII)
 _BREAKER = re.compile(r"([1-9]\d{0,3}) in (\S+)", re.ASCII)
@@ -75,6 +77,8 @@ _NEEDS = {
     "name": "a name of at most 64 letters, digits and ._:@-",
     "kind": "a lower-case word of a-z, 0-9, _ and -",
     "zone": "a time zone that this system knows, like Europe/Berlin, or empty",
+    "rate": "a rate like 5000/hour or 10/min, or a rate and a burst like 60/min burst 10",
+    "recipients": "a list of recipients of tasks, like [code_developer, architect]",
     "targets": 'a list of targets, like ["@pm", "reviewer", "backend:1"]',
     "regex": "a regular expression in Python's syntax",
 }
@@ -163,6 +167,11 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[Key, str], str]:
     return convert
 
 
+def _rate(key: Key, text: str) -> str:
+    parse_limit(text)
+    return text
+
+
 def _regex(key: Key, text: str) -> str:
     re.compile(text)
     return text
@@ -185,6 +194,8 @@ _CONVERT: dict[str, Callable[[Key, str], Any]] = {
     "name": _matching(_TASK_NAME),
     "kind": _matching(_EVENT_TYPE),
     "zone": _zone,
+    "rate": _rate,
+    "recipients": _matching(_RECIPIENT),
     "targets": _matching(_TARGET),
     "breaker": _breaker,
     "regex": _regex,

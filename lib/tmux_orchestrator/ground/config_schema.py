@@ -23,8 +23,8 @@ from tmux_orchestrator.ground.options import near
 
 @dataclass(frozen=True)
 class Section:
-    """A top-level key. `rest` is what undeclared keys below it may be: "" none, "targets", "table", "tree"; a list
-    `rules`, for "flows"; "rules" makes the section a list. `example` is shown in the commented file."""
+    """A top-level key. `rest` is what undeclared keys below it may be: "" none, "targets", "rate", "recipients",
+    "table", "tree"; a list `rules`, for "flows"; "rules" makes the section a list. `example` is shown in the file."""
 
     name: str
     about: str
@@ -199,6 +199,27 @@ SECTIONS = (
             Key("fallback", "name", "project_manager", "whose task it is when no rule matches; empty: nobody's"),
         ),
         rest="flows",
+    ),
+    Section(
+        "ratelimits",
+        "Limits of outside services that all agents share: orc-ratelimit NAME (docs/limits.md).",
+        rest="rate",
+        example=("github: 5000/hour", "search: 60/min burst 10"),
+    ),
+    Section(
+        "accounts",
+        "Which recipients of tasks use one account of a model's provider; one that stands nowhere has its own.",
+        rest="recipients",
+        example=("anthropic: [code_developer, architect]",),
+    ),
+    Section(
+        "usage_limits",
+        "While an account has reached its usage limit its tasks wait (docs/limits.md).",
+        (
+            _switch("enabled", True, "false: they do not wait"),
+            _seconds("unknown", "30m", "how long they wait when nobody says until when", 1),
+            _count("one_by_one", 3, "tasks that have to be done one by one after it, before all may run", 1, 1000),
+        ),
     ),
     Section(
         "components",
