@@ -333,7 +333,12 @@ def test_a_locked_database_is_waited_for_without_waiting(
     said = [desk.say("spec_created"), desk.say("bug_report")]
     assert desk.flows is not None
     put, tried = Flows._put, []
-    monkeypatch.setattr(Flows, "_put", lambda self, *of: tried.append(of) or put(self, *of))
+
+    def tries(self: Flows, *of: Any) -> None:
+        tried.append(of)
+        put(self, *of)
+
+    monkeypatch.setattr(Flows, "_put", tries)
     assert desk.flows.turn(news=True) == desk.flows.turn(news=True) > desk.boot
     assert len(tried) == 1, "it does not ask again at once, whatever else the log brings"
     desk.turn(3)
@@ -344,6 +349,15 @@ def test_a_locked_database_is_waited_for_without_waiting(
     holder.execute("ROLLBACK")
     holder.close()
     assert [one["payload"]["event"] for one in desk.tasks()][1:] == said
+
+
+def test_the_host_is_not_held_up_by_what_sqlite_does_by_itself(desk: Desk) -> None:
+    desk.say("spec_created")
+    desk.turn()
+    assert desk.flows is not None and desk.flows._queue is not None
+    ((milliseconds,),) = desk.flows._queue.database.rows("PRAGMA busy_timeout")
+    assert milliseconds <= 10
+    assert desk.flows._queue.database.rows("PRAGMA wal_autocheckpoint") == [(0,)]
 
 
 def test_what_a_damaged_database_does_not_take_waits(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:

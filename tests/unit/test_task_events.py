@@ -213,15 +213,43 @@ def test_one_pump_at_a_time(desk: Desk) -> None:
     assert desk.kinds() == ["task_queued"]
 
 
-def test_what_the_log_remembers_of_old_ids_is_let_go(desk: Desk) -> None:
-    desk.send()
+def test_another_pump_died_between_log_and_database(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one lives, and was sure of what is told."""
+    sent = [desk.send()]
     desk.look()
-    marks = desk.home.run + "/ids"
-    assert len(os.listdir(marks)) == 1
-    desk.boot += 601 * SECOND
-    desk.send()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        sent += [desk.send(), desk.send()]
+        other = Pump(desk.home, desk.settings, Voice(desk.home, "other"))
+        patch.setattr(Database, "__enter__", dies)
+        other.turn()
+        other.turn()
+    other.close()
+    other._log.close()
+    sent.append(desk.send())
     desk.look()
-    assert [name.rpartition(".")[2] for name in os.listdir(marks)] == ["2"]
+    assert [one["task_id"] for one in contexts(desk)] == sent
+
+
+def dies(*of: Any) -> None:
+    raise Killed
+
+
+def test_a_database_that_a_power_cut_took_back(desk: Desk) -> None:
+    """Some of what is told it has to tell again, the rest it knows nothing of any more."""
+    sent = [desk.send() for _ in range(3)]
+    database = desk.queue.database
+    desk.look()
+    lost = [desk.send() for _ in range(3)]
+    rows = database.rows("SELECT * FROM outbox WHERE task_id = ?", lost[0])
+    desk.look()
+    desk.kill()
+    database.change("UPDATE meta SET value = '3' WHERE name = 'told'")
+    database.change("DELETE FROM tasks WHERE task_id IN (?, ?)", *lost[1:])
+    database.change("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", *rows[0])
+    new = desk.send()
+    desk.look()
+    assert [one["task_id"] for one in contexts(desk)] == [*sent, *lost, new]
+    assert desk.told()[-1]["id"].endswith(".7"), "no id is there twice"
 
 
 # nothing is made, nothing is held up
@@ -258,7 +286,7 @@ def test_while_nothing_changes_nothing_is_read(desk: Desk, monkeypatch: pytest.M
     desk.look()
     asked: list[str] = []
 
-    def rows(self: Database, sql: str, *values: object) -> list[object]:
+    def rows(self: Database, sql: str, *values: object) -> list[Any]:
         asked.append(sql)
         return []
 

@@ -111,14 +111,14 @@ class Log:
         """
         return self.store([prepare(event) for event in events])
 
-    def store(self, prepared: list[Prepared]) -> list[str]:
-        """`append`, of events that `prepare` has made ready."""
+    def store(self, prepared: list[Prepared], are_new: bool = False) -> list[str]:
+        """`append`, of events that `prepare` has made ready. `are_new`: chosen ids are known not to be in the log."""
         if self._now() // _SECOND != self._day_second:
             self._lock.close()  # once a second it is opened anew: somebody may have moved the folder
         try:
             lock_fd = self._lock.acquire()
             try:
-                ids, marked = self._write(lock_fd, prepared)
+                ids, marked = self._write(lock_fd, prepared, are_new)
             finally:
                 self._lock.release()
         except OSError as error:
@@ -147,7 +147,7 @@ class Log:
                 f"the disk did not confirm the event ({error.strerror}), it may be lost: see to the disk, publish again"
             ) from None
 
-    def _write(self, lock_fd: int, prepared: list[Prepared]) -> tuple[list[str], bool]:
+    def _write(self, lock_fd: int, prepared: list[Prepared], are_new: bool) -> tuple[list[str], bool]:
         now = self._now()
         mend = self._find_end(lock_fd, now)
         end = self._end
@@ -164,6 +164,8 @@ class Log:
         for wanted, rest in prepared:
             if wanted is None:
                 event_id = self._ids.make(now)
+            elif are_new:
+                event_id = wanted
             elif wanted in marks or _is_stored(self.home, wanted, now, self.durable):
                 ids.append(wanted)
                 continue

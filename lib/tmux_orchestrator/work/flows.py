@@ -88,7 +88,7 @@ class Flows:
         self._follower = follow.Follower(home, self._load_place())
         self._saved: list[str | int] = self._follower.place.to_list()
         self._saved_at = self._look_at = 0
-        self._waiting: deque[Event] = deque()  # read, and not yet tasks; the cursor stands before them
+        self._waiting: deque[bytes] = deque()  # read, and not yet tasks; the cursor stands before them
         self._queue: _Queue | None = None
         self._busy = 0
         self.configure(settings)
@@ -155,20 +155,8 @@ class Flows:
         """The next lines; were there any?"""
         lines = self._follower.read()
         self._follower.jumps.clear()  # the broker tells of them
-        for line in lines:
-            one = reader.decode(line) if self._glance.search(line) and len(line) <= event.MAX_LINE else None
-            if one is not None and self._concerns(one):
-                self._waiting.append(one)
+        self._waiting += filter(self._glance.search, lines)
         return bool(lines)
-
-    def _concerns(self, one: Event) -> bool:
-        source = one["source"]
-        if source["type"] == "daemon" and source.get("identifier") in _OURS:
-            return False
-        try:
-            return is_id(one["id"]) and event.check(one)["message"]["type"] not in RECORDS
-        except OrcError:
-            return False  # somebody wrote it into the file by hand
 
     # tasks
 
@@ -176,7 +164,9 @@ class Flows:
         """Make tasks of some of what waits; is there more? Raises OrcError, OSError: it stays."""
         done = 0
         while self._waiting and done < _MOST:
-            self._take(self._waiting[0])
+            one = _checked(self._waiting[0])
+            if one is not None:
+                self._take(one)
             self._waiting.popleft()
             done += 1
         if not self._waiting and (done or clock.boot_ns() - self._saved_at > _SECOND):
@@ -262,6 +252,17 @@ def routed_share(database: Database) -> tuple[int, int]:
     FROM tasks WHERE task_id > 'flow.' AND task_id < 'flow/' AND status NOT IN ('queued', 'running')"""
     right, ended = database.rows(sql)[0]
     return int(right), int(ended)
+
+
+def _checked(line: bytes) -> Event | None:
+    """The event of a line; None for one of ours, and for what somebody wrote into the file by hand and is none."""
+    one = reader.decode(line) if len(line) <= event.MAX_LINE else None
+    if one is None or (one["source"]["type"] == "daemon" and one["source"].get("identifier") in _OURS):
+        return None
+    try:
+        return one if is_id(one["id"]) and event.check(one)["message"]["type"] not in RECORDS else None
+    except OrcError:
+        return None
 
 
 def _priority(one: Event, how: str) -> int:

@@ -1,8 +1,9 @@
 """From the table `outbox` into the log: one event for each change of a task, within a second, each once.
 
 The queue only writes rows, so the log costs it no sync. The pump appends a batch of them under ids that follow from a
-count in the database, then deletes the rows and adds to the count in one transaction. A crash in between appends the
-same ids again, of which the log stores each once. One pump at a time by lock; any long-lived process may be its host.
+count in the database, then deletes the rows and adds to the count in one transaction. Whoever died between the two
+left a word in the lock's file; then, and at the beginning, the next one looks in the log what is told already. One
+pump at a time by that lock; any long-lived process may be its host.
 
 While nothing happens it looks at the times of two files, twice a second. It makes nothing: without a database there is
 none. What cannot be read or written is told once, and tried again.
@@ -11,13 +12,12 @@ none. What cannot be read or written is told once, and tried again.
 from __future__ import annotations
 
 import os
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.agents.registry import Agent
-from tmux_orchestrator.eventlog import chosen, event
-from tmux_orchestrator.eventlog.daylog import Log, daemon_source, prepare
+from tmux_orchestrator.eventlog import event, reader
+from tmux_orchestrator.eventlog.daylog import DAY_NS, Log, daemon_source, prepare
 from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
@@ -37,7 +37,8 @@ BATCH = 200
 _SECOND = 1_000_000_000
 _LOOK, _REST = _SECOND // 2, 2 * _SECOND  # between two looks; after a failure
 _SETTLED = _SECOND // 20  # file times move in ticks of up to 10 ms
-_REMEMBERED = 600 * _SECOND  # by then the deletion is on the disk, and an id will not come again
+_FAR = 8 * DAY_NS  # how far back the log is searched
+_MANY = 100_000  # events beyond the count that are found there
 _PATIENCE = 0.25  # seconds, for whoever writes the database just now
 _BUSY = 20  # looks in a row at which it is locked until that is told
 
@@ -64,7 +65,8 @@ class Pump:
         self._seen: list[tuple[int, ...]] | None = None
         self._look_at = 0
         self._busy = 0
-        self._marks: deque[tuple[int, list[str]]] = deque()
+        self._inode: tuple[int, ...] = ()
+        self._is_sure = False  # that nothing is told which is not counted
         self._log: Log
         self.configure(settings)
 
@@ -92,8 +94,6 @@ class Pump:
                 self._voice.well()
         except (OrcError, OSError) as error:
             self._failed(error, now)
-        while self._marks and self._marks[0][0] < now - _REMEMBERED:
-            chosen.drop(self.home, self._marks.popleft()[1])
         return self._look_at
 
     def _failed(self, error: Exception, now: int) -> None:
@@ -123,6 +123,8 @@ class Pump:
         if found == self._seen:
             return False
         self._seen = found if abs(clock.now_ns() - newest) > _SETTLED else None
+        if found[0][:1] != self._inode:  # another file, whose count may be another
+            self._inode, self._is_sure = found[0][:1], False
         return found[0] != ()
 
     def _open(self) -> Database | None:
@@ -162,25 +164,65 @@ class Pump:
         rows = database.rows(_ROWS, BATCH)
         if not rows:
             return False
-        meta: dict[str, str] = dict(database.rows("SELECT name, value FROM meta WHERE name IN ('id', 'told')"))
-        try:
-            head, told = f"task.{meta['id']}", int(meta["told"])
-        except (KeyError, ValueError):
-            raise DataError(f"{self._path} has lost its count of what was told: run orc-task repair") from None
+        if not self._is_sure or os.fstat(self._lock.fd).st_size:
+            self._count_what_is_told(database)
+            self._is_sure = True
+            return True
+        head, told = self._count(database)
         events = []
         waking = _Waking(self.home, database)
         for number, row in enumerate(rows, told + 1):
-            events += [_prepared(_event(row), f"{head}.{number}")]
+            events.append(_prepared(_event(row), f"{head}{number}"))
             call = waking.call(row)
             if call is not None:
-                events.append(_prepared(call, f"{head}.{number}.call"))
-        known = [one for one in events if one is not None]
-        ids = self._log.store(known)
+                events.append(_prepared(call, f"{head}{number}.call"))
+        os.pwrite(self._lock.fd, b"telling\n", 0)
+        self._log.store([one for one in events if one is not None], are_new=True)
         with database:
             database.change("DELETE FROM outbox WHERE n <= ?", rows[-1][0])
             database.change("UPDATE meta SET value = ? WHERE name = 'told'", str(told + len(rows)))
-        self._marks.append((clock.boot_ns(), ids))
+        os.ftruncate(self._lock.fd, 0)
         return len(rows) == BATCH
+
+    def _count(self, database: Database) -> tuple[str, int]:
+        """How the ids begin, and how many there are."""
+        meta: dict[str, str] = dict(database.rows("SELECT name, value FROM meta WHERE name IN ('id', 'told')"))
+        try:
+            return f"task.{meta['id']}.", int(meta["told"])
+        except (KeyError, ValueError):
+            raise DataError(f"{self._path} has lost its count of what was told: run orc-task repair") from None
+
+    def _count_what_is_told(self, database: Database) -> None:
+        """Rows that are in the log go. A number that is there is not given again, also when the rows are not those of
+        then: a power cut, or an older copy, has taken the database back."""
+        head, told = self._count(database)
+        known = self._told_beyond(head, told)
+        if known:
+            rows = database.rows("SELECT task_id, status, attempt, n FROM outbox ORDER BY n LIMIT ?", len(known))
+            same = 0
+            while same < len(rows) and known.get(told + same + 1) == rows[same][:3]:
+                same += 1
+            with database:
+                database.change("DELETE FROM outbox WHERE n <= ?", rows[same - 1][3] if same else -1)
+                database.change("UPDATE meta SET value = ? WHERE name = 'told'", str(max(known)))
+        os.ftruncate(self._lock.fd, 0)
+
+    def _told_beyond(self, head: str, told: int) -> dict[int, tuple[object, ...]]:
+        """The changes in the log whose numbers are greater: number -> (task, status, attempt)."""
+        found: dict[int, tuple[object, ...]] = {}
+        query = reader.Query()
+        query.since = clock.now_ns() - _FAR
+        for file, start, stop in reader.spans(self.home, query, backward=True):
+            for line in file.backward(start, stop, [f'"{head}'.encode()]):
+                one = reader.decode(line)
+                number = one["id"].removeprefix(head) if one is not None else ""
+                if one is None or not number.isdecimal() or len(number) > 15:
+                    continue
+                if int(number) <= told or len(found) >= _MANY:
+                    return found
+                context = one["message"]["content"]["context"]
+                found[int(number)] = tuple(context.get(name) for name in ("task_id", "status", "attempt"))
+        return found
 
 
 def _prepared(made: dict[str, Any], wanted: str) -> Prepared | None:
