@@ -8,7 +8,7 @@ took() { # AGENT TYPE MS [OPTION…]
   shift 3
   orc-task send -r "$agent" --type "$type" "$@" '{}' >/dev/null
   IFS=$'\t' read -r id token < <(orc-task get -r "$agent" -o task_id,token)
-  orc-task done "$id" --token "$token" --duration "$ms"
+  orc-task "done" "$id" --token "$token" --duration "$ms"
 }
 
 fails() { # AGENT TYPE [REASON]

@@ -80,7 +80,7 @@ def test_the_document_has_the_fields_that_scripts_read(system: System) -> None:
     agent = system.recorder("dev")
     system.wait_outcome(system.publish("-t", "dev", "-p", "high", "hello"), "typed")
     found = told(system)
-    assert list(found) == ["components", "agents", "broker", "latency_ms", "problems"]
+    assert list(found) == ["components", "agents", "broker", "latency_ms", "problems", "tasks"]
     broker = found["components"][0]
     assert list(broker) == ["name", "running", "pid", "since", "restarts"]
     assert broker["pid"] == int(Path(system.root, "logs/broker.pid").read_text())
@@ -298,6 +298,19 @@ def test_thirty_agents_fit_on_a_small_screen() -> None:
     assert "ended by signal 9 3m ago" in text and "→ orc-agent restart team:qa" in text
     for number in range(28):
         assert f"agent-{number}" in text
+
+
+def test_tasks_are_told_where_there_is_a_queue() -> None:
+    found = report()
+    assert "tasks" not in "".join(status_text.render(found, NOW))
+    for counts, told in (
+        ((0, 0), "none waits"),
+        ((5, 0), "5 queued"),
+        ((0, 2), "2 running"),
+        ((5, 2), "5 queued, 2 running"),
+    ):
+        found.tasks = dict(zip(("queued", "running"), counts, strict=True))
+        assert f"tasks: {told}" in status_text.render(found, NOW)
 
 
 def test_a_command_is_never_cut() -> None:
