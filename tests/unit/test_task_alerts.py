@@ -280,12 +280,19 @@ def test_whatever_dies_or_is_full_an_alert_is_told_once(watch: Watch, how: str) 
 def test_a_damaged_memory_is_told_anew_and_hurts_nobody(watch: Watch) -> None:
     watch.rule(slow_task_threshold=60_000)
     watch.times.ended("dev", 70_000)
-    for content in (b"{", b"[]", b'{"standing": 5}', b'{"standing": [["slow_task", 1]], "untold": [3]}', b"\xff"):
+    for content in (
+        b"{",
+        b"[]",
+        b'{"standing": 5}',
+        b'{"looked": 1e999}',
+        b'{"standing": [["slow_task", 1]], "untold": [3]}',
+        b"\xff",
+    ):
         files.make_dir(watch.home.run)
         files.replace(task_alerts._file(watch.home), content)
         watch.alerts = None
         watch.passes(1)
-    assert watch.issues() == ["slow_task"] * 5
+    assert watch.issues() == ["slow_task"] * 6
 
 
 # hosts

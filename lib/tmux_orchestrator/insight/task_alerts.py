@@ -207,7 +207,8 @@ def _load(home: Home) -> tuple[dict[tuple[str, str], Standing], list[Event], int
             if [type(part) for part in entry] == [str, str, str, int, int] and entry[0] in RULES:
                 standing[entry[0], entry[1]] = Standing(*entry)
         untold = [event.check(one) for one in stored.get("untold", ())]
-        return standing, untold, int(stored.get("looked", 0))
+        looked = stored.get("looked")
+        return standing, untold, looked if type(looked) is int else 0
     except (ValueError, TypeError, AttributeError, OrcError):
         return {}, [], 0
 
