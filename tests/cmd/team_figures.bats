@@ -168,3 +168,22 @@ alerted() { orc-read --type alert -q; }
     '["code_developer implement_feature"] {"queued":0,"running":0} '
   contains "$(orc-status)" "tasks: none waits"
 }
+
+waits() { [ "$(orc-task list -r "$1" --status queued | wc -l)" = 1 ]; }
+
+@test "metrics shows which share reached the right agent" {
+  expect 0 orc-team metrics
+  [[ $output != *Routed* ]]
+  orc-component start broker
+  orc-publish --type spec_created --context '{"spec_id": "SPEC-1"}' "a spec is there" >/dev/null
+  orc-publish --type task_delegate "whose is this?" >/dev/null
+  for agent in code_developer project_manager; do
+    eventually waits "$agent"
+    IFS=$'\t' read -r id token < <(orc-task get -r "$agent" -o task_id,token)
+    orc-task "done" "$id" --token "$token"
+  done
+  expect 0 orc-team metrics
+  contains "$output" "- Routed to the right agent: 50% (of 2)"
+  expect 0 orc-team metrics --json
+  equals "$(jq -c '[.routed_share, .routed_tasks]' <<<"$output")" "[0.5,2]"
+}

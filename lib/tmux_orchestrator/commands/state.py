@@ -9,6 +9,11 @@ from typing import Any
 from tmux_orchestrator.ground import errors, options, output, paths, pidfile
 from tmux_orchestrator.watch import sessions
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tmux_orchestrator.ground.config import Config
+    from tmux_orchestrator.ground.guest import Guest
+
 USAGE = """\
 usage: orc-state [show [SESSION...]] [-o FORMAT]
        orc-state --follow
@@ -52,16 +57,24 @@ def main(argv: list[str]) -> int:
 
 
 def _follow(home: paths.Home) -> int:
-    from tmux_orchestrator.eventlog.voice import Voice
     from tmux_orchestrator.watch.updater import Updater
-    from tmux_orchestrator.work.outbox import Pump
 
     if pidfile.claim(home, "state_updater") is None:
         pid = pidfile.running(home, "state_updater")
         print(f"orc-state: a state updater runs already (pid {pid}): orc-state status", file=sys.stderr)
         return errors.NO
-    Updater(home, lambda home, settings: Pump(home, settings, Voice(home, "state_updater"))).run()
+    Updater(home, _guests).run()
     return errors.OK
+
+
+def _guests(home: paths.Home, settings: Config) -> Guest:
+    """What the task queue needs of a process that always runs: its events into the log, and its alert rules."""
+    from tmux_orchestrator.eventlog.voice import Voice
+    from tmux_orchestrator.ground.guest import Several
+    from tmux_orchestrator.insight.task_alerts import Alerts
+    from tmux_orchestrator.work.outbox import Pump
+
+    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in (Pump, Alerts)))
 
 
 def _show(home: paths.Home, wanted: list[str], form: str | None) -> int:

@@ -25,3 +25,21 @@ class Guest(Protocol):
 
 
 Maker = Callable[[Home, Config], Guest]
+
+
+class Several:
+    """Some guests as one."""
+
+    def __init__(self, *guests: Guest) -> None:
+        self._guests = guests
+
+    def turn(self, news: bool) -> int:
+        return min(guest.turn(news) for guest in self._guests)
+
+    def configure(self, settings: Config) -> None:
+        for guest in self._guests:
+            guest.configure(settings)
+
+    def close(self) -> None:
+        for guest in self._guests:
+            guest.close()

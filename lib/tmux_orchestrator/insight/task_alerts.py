@@ -28,6 +28,7 @@ from tmux_orchestrator.work.queue import path_of
 NAMED = "tasks"  # the daemon that says these
 _NAMED = 10  # of what begins at once, how many are told by name
 _UNTOLD = 100  # events that wait for a log that takes them
+_PATIENCE = 0.25  # seconds, for whoever has the database to himself just now: the host has other things to do
 _STALE_S = 600  # who asks what stands believes nothing that is older, and than three looks
 _SUBJECT = 300
 
@@ -95,7 +96,7 @@ class Alerts:
         path = path_of(self._home, self._settings.get("team.message_queue.db_path"))
         if not os.path.exists(path):
             return None
-        database = Database(path, version=None)
+        database = Database(path, version=None, patience=_PATIENCE)
         try:
             return task_rules.judge(database, self._settings, now) if database.version() == VERSION else None
         finally:

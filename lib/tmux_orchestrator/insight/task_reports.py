@@ -7,7 +7,7 @@ share of tasks that reached the right agent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from tmux_orchestrator.ground.output import clean
 from tmux_orchestrator.insight import task_figures, words
 from tmux_orchestrator.insight.task_figures import Depth, Group
 from tmux_orchestrator.insight.task_rules import ms
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work import flows
 from tmux_orchestrator.work.queue import MessageQueue
 
 _TAIL, _SHOWN = 100, 10
@@ -26,10 +26,7 @@ _MOST = 1_000_000
 _TAKES = {"queue": (), "bottlenecks": (), "metrics": ("agent", "since"), "events": ("tail",)}
 
 
-Routed = Callable[[Database], tuple[int, int]]  # of how many tasks how many reached the right agent: right, all
-
-
-def show(word: str, names: list[str], given: options.Options, routed: Routed | None = None) -> int:
+def show(word: str, names: list[str], given: options.Options) -> int:
     """One of the words; `names` are what stands behind it. Raises UsageError, and what the database raises."""
     if names:
         raise errors.UsageError(f"{word} takes no name: leave {names[0]!r} out")
@@ -42,7 +39,7 @@ def show(word: str, names: list[str], given: options.Options, routed: Routed | N
     tasks = MessageQueue(None, home, settings)
     try:
         if word == "metrics":
-            return metrics(tasks, settings, given, routed)
+            return metrics(tasks, settings, given)
         return WORDS[word](tasks, given)
     finally:
         tasks.close()
@@ -84,7 +81,7 @@ def bottlenecks(tasks: MessageQueue, given: options.Options) -> int:
     return _print([*lines, *(f"- p{rank}: {_ms(ranks[f'p{rank}'])}" for rank in task_figures.RANKS)])
 
 
-def metrics(tasks: MessageQueue, settings: Config, given: options.Options, routed: Routed | None) -> int:
+def metrics(tasks: MessageQueue, settings: Config, given: options.Options) -> int:
     """How each agent, or one, performed. Raises UsageError for an agent of whom nothing is known."""
     since = times.parse_time(given.since, clock.now_ns()) if given.since else 0
     history = task_figures.history(tasks.database, since, given.agent)
@@ -104,7 +101,7 @@ def metrics(tasks: MessageQueue, settings: Config, given: options.Options, route
     }
     whole = _sum([part.whole for part in parts])
     team = _Agent("All Agents", whole, _all(depths), dict(sorted(types.items())), _mean(uptimes))
-    right, every = routed(tasks.database) if routed else (0, 0)
+    right, every = flows.routed_share(tasks.database)
     if given.json:
         routes = {"routed_share": round(right / every, 4) if every else None, "routed_tasks": every}
         return _document(_metrics(parts, team, history.days, since, given.agent is None) | routes)
