@@ -120,6 +120,17 @@ def test_a_hundred_slow_tasks_are_one_notification(watch: Watch) -> None:
     assert watch.issues() == ["slow_task", "resolved"]
 
 
+def test_thousands_of_kinds_are_bounded(watch: Watch) -> None:
+    watch.rule(slow_task_threshold=60_000)
+    with watch.times.queue.database:
+        for number in range(3000):
+            watch.times.ended("dev", 70_000, f"kind{number}")
+    for _ in range(3):
+        watch.look()
+    assert watch.issues() == ["slow_task"]
+    assert len(watch.standing()) == 1000
+
+
 def test_another_kind_of_slow_task_is_news(watch: Watch) -> None:
     watch.rule(slow_task_threshold=60_000)
     watch.times.ended("dev", 70_000, "build")

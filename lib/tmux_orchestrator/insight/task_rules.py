@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from tmux_orchestrator.ground import clock
@@ -19,6 +20,7 @@ from tmux_orchestrator.work.database import Database
 
 SLOW, P95, FAILED, RATE, DEPTH = "slow_task", "p95", "failed_tasks", "failure_rate", "queue_depth"
 _LEAST_P95, _LEAST_RATE = 20, 10  # tasks that ended, fewer of which say nothing about most of them
+_MOST = 1000  # findings of one kind
 _RECENT = """
 SELECT recipient, type, sum(status = 'completed' AND duration_ms IS NOT NULL), sum(status IN ('failed', 'dead')),
        sum(status = 'completed'), coalesce(sum(status <> 'cancelled' AND duration_ms > ?), 0),
@@ -46,11 +48,12 @@ class Rule:
         return "high" if self.severity == "critical" else "normal"
 
 
+_FAILED = "orc-task list --status failed --status dead"
 RULES = {
     SLOW: Rule("warning", "{} kinds of tasks are slow", "tasks are no longer slow", "orc-team bottlenecks"),
     P95: Rule("warning", "{} times high p95", "p95 duration is below its threshold again", "orc-team bottlenecks"),
-    FAILED: Rule("critical", "Tasks of {} agents fail", "no longer many failed tasks", "orc-task list --status failed"),
-    RATE: Rule("critical", "{} agents fail often", "fails no longer often", "orc-task list --status failed"),
+    FAILED: Rule("critical", "Tasks of {} agents fail", "no longer many failed tasks", _FAILED),
+    RATE: Rule("critical", "{} agents fail often", "fails no longer often", _FAILED),
     DEPTH: Rule("critical", "Queues of {} agents are deep", "queue is no longer deep", "orc-team queue"),
 }
 
@@ -88,12 +91,13 @@ def judge(database: Database, settings: Config, now_ns: int) -> list[Finding]:
     slow, p95 = get("slow_task_threshold"), get("p95_threshold")
     rows = database.rows(_RECENT, slow, p95, since)
     kinds = [_Kind(*row) for row in rows]
-    return [
-        *(_slow(database, kinds, slow) if slow else ()),
-        *(_p95(database, kinds, p95, since) if p95 else ()),
-        *_failures(kinds, get("max_failed_tasks"), get("max_failure_rate"), get("failure_window")),
-        *(_depths(database, get("max_queue_depth")) if get("max_queue_depth") else ()),
-    ]
+    found = (
+        _slow(database, kinds, slow) if slow else (),
+        _p95(database, kinds, p95, since) if p95 else (),
+        _failures(kinds, get("max_failed_tasks"), get("max_failure_rate"), get("failure_window")),
+        _depths(database, get("max_queue_depth")) if get("max_queue_depth") else (),
+    )
+    return [one for those in found for one in islice(those, _MOST)]
 
 
 def ms(value: int) -> str:
