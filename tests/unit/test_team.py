@@ -62,6 +62,18 @@ def test_after_three_restarts_it_has_failed_which_is_told_once_and_ends_by_hand(
         assert team.kept("a").restarts == 0
 
 
+def test_many_that_fail_together_are_one_message(home: Home) -> None:
+    with Team(home, "\n".join(f"a{number}: {{command: [/no/such]}}" for number in range(14))) as team:
+        wait_until(lambda: team.events(), what="the alert")
+        team.end()
+        [one] = team.events()
+        content = one["message"]["content"]
+        assert (one["message"]["priority"], content["subject"]) == ("critical", "Agents Failed")
+        assert content["context"]["agents"] == [f"a{number}" for number in range(14)]
+        assert content["body"].split("\n")[0] == "14 agents have failed:"
+        assert content["body"].split("\n")[-1] == "and 4 more: orc-team status"
+
+
 def test_one_that_has_failed_is_tried_again_after_its_time_and_told_once(home: Home) -> None:
     with Team(home, "a: {command: 'false'}", "restart: {max: 1, again_after: 0.2}") as team:
         wait_until(lambda: team.kept("a").run >= 6, 30, "three times two starts")
@@ -404,7 +416,7 @@ def test_over_its_limit_restarts_where_that_is_wanted_and_not_for_ever(home: Hom
     with Team(home, agents, "health_check: {interval: 0.5}\nrestart: {max: 2}") as team:
         wait_until(lambda: team.kept("a").run == 3, 60, "two restarts")
         team.wait("a", 60, state="failed")
-        assert ("critical", "Agent Failed", "a") in team.subjects()
+        wait_until(lambda: ("critical", "Agent Failed", "a") in team.subjects(), what="the alert")
 
 
 def test_children_count(home: Home) -> None:

@@ -6,7 +6,8 @@
   is, by the configuration; `member` is one of them, `state` what is kept of all on disk
 - its running: `processes`, `panes`; `kin` finds all processes of an agent; `measures` what they take
 - what is due: `restarts`, `occasions` (clock and events); `requests` from other processes
-- its telling: `output` follows what agents print into `stream`; `tidings` are the events
+- its telling: `output` follows what agents print into `stream`, `holes` gives the space back; `tidings` are the
+  events, which `teller` publishes; `tasks` is what it asks of the queue
 """
 
 from __future__ import annotations

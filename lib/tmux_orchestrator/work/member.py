@@ -46,6 +46,8 @@ class Desk:
     holes: Holes
     debug: bool = False
     events: list[tidings.Event] = field(default_factory=list)
+    failures: list[tidings.Failure] = field(default_factory=list)  # to be told together
+    failed_ns: int = 0  # when the first of them did
 
     def say(self, text: str) -> None:
         """What the supervisor does; `text` begins with its level."""
@@ -172,7 +174,8 @@ class Member:
             kept.told = True
             attempts = len(restarts.recent(kept))
             again_s = _SOON_NS / 1e9 if passes else settings.get("team.restart.again_after")
-            self.desk.events.append(tidings.failed(self.spec, reason, attempts, again_s))
+            self.desk.failed_ns = self.desk.failed_ns or clock.boot_ns()
+            self.desk.failures.append(tidings.Failure(self.spec, reason, attempts, again_s))
 
     def stopped(self, why: str = "") -> None:
         """All its processes have ended, as was wanted."""

@@ -17,7 +17,7 @@ from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError, UsageError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import requests, restarts, roster, state
+from tmux_orchestrator.work import requests, restarts, roster, state, tidings
 from tmux_orchestrator.work.health import Health
 from tmux_orchestrator.work.holes import Holes
 from tmux_orchestrator.work.member import FAIL, RESTART, START, STAY, Desk, Member
@@ -32,6 +32,7 @@ from tmux_orchestrator.work.tidings import DAEMON
 _SECOND_NS = 1_000_000_000
 _GATHER_NS = 20_000_000  # between two looks at what the agents print
 _PATIENCE = 5.0  # seconds
+_BREATH_NS = 300_000_000
 _NAP_NS = 100_000_000  # where inotify is not to be had
 
 
@@ -138,6 +139,8 @@ class Supervisor:
         left = min([left, *(one.due_in_ns() for one in self.muster.members.values())])
         if self.stopping:
             left = min(left, self.stopping.due_in_ns())
+        if self.desk.failures:
+            left = min(left, self.desk.failed_ns + _BREATH_NS - now)
         if self._heard or self._more:  # what is printed within a moment is read together
             left = min(left, self._copy_ns - now)
             inotify = -1
@@ -246,7 +249,12 @@ class Supervisor:
             now = clock.boot_ns()
             self._copy_ns = now + max(_GATHER_NS, 4 * (now - began))
 
-    def _tell(self) -> None:
+    def _tell(self, all_of_it: bool = False) -> None:
+        """What failed within a breath is told together."""
+        desk = self.desk
+        if desk.failures and (all_of_it or clock.boot_ns() >= desk.failed_ns + _BREATH_NS):
+            desk.events.append(tidings.failed(desk.failures))
+            desk.failures, desk.failed_ns = [], 0
         events, self.desk.events = self.desk.events, []
         self._teller.tell(events, self.live.config)
         if self._teller.trouble:
@@ -264,7 +272,7 @@ class Supervisor:
         while self._more:
             self._part("output", lambda: self._copy(False))
         self._part("output", lambda: self._copy(True))
-        self._part("the log", self._tell)
+        self._part("the log", lambda: self._tell(True))
         self._part("its state", self._save)
         for one in self.muster.everybody():
             one.close()

@@ -6,6 +6,7 @@ a start after a crash is a record, which nobody gets typed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tmux_orchestrator.eventlog import event
@@ -14,6 +15,7 @@ from tmux_orchestrator.work.roster import Spec
 
 DAEMON = "team"
 Event = dict[str, Any]
+_NAMED = 10  # of several agents, so many are called by name
 
 
 def _tell(spec: Spec, body: str, subject: str, priority: str, issue: str, tags: list[str], **context: Any) -> Event:
@@ -39,12 +41,33 @@ def restarted(spec: Spec, reason: str, restarts: int, downtime_ms: float) -> Eve
     )
 
 
-def failed(spec: Spec, reason: str, attempts: int, again_s: float) -> Event:
-    """Nobody starts it again for now."""
-    tried = f" after {attempts} restart{'s' * (attempts != 1)}" if attempts else ""
-    again = f", or in {again_s:.0f} s by itself" if again_s else ""
-    body = f"{spec.name} {reason}, and is not started again{tried}: orc-team start {spec.name}{again}"
-    return _tell(spec, body, "Agent Failed", "critical", "crash", ["crash"], reason=reason, restarts=attempts)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An agent that nobody starts again for now; `again_s`: in how many seconds that will be; 0: only by hand."""
+
+    spec: Spec
+    reason: str
+    attempts: int
+    again_s: float
+
+    def text(self) -> str:
+        tried = f" after {self.attempts} restart{'s' * (self.attempts != 1)}" if self.attempts else ""
+        again = f", or in {self.again_s:.0f} s by itself" if self.again_s else ""
+        name = self.spec.name
+        return f"{name} {self.reason}, and is not started again{tried}: orc-team start {name}{again}"
+
+
+def failed(those: list[Failure]) -> Event:
+    """Of all that failed within a breath, one event."""
+    first = those[0]
+    if len(those) == 1:
+        context = {"reason": first.reason, "restarts": first.attempts}
+        return _tell(first.spec, first.text(), "Agent Failed", "critical", "crash", ["crash"], **context)
+    lines = [f"{len(those)} agents have failed:", *(one.text() for one in those[:_NAMED])]
+    if len(those) > _NAMED:
+        lines.append(f"and {len(those) - _NAMED} more: orc-team status")
+    names = [one.spec.name for one in those]
+    return _tell(first.spec, "\n".join(lines), "Agents Failed", "critical", "crash", ["crash"], agents=names)
 
 
 def over_limit(spec: Spec, what: str, value: float, limit: float) -> Event:
