@@ -68,13 +68,14 @@ def _follow(home: paths.Home) -> int:
 
 
 def _guests(home: paths.Home, settings: Config) -> Guest:
-    """What the task queue needs of a process that always runs: its events into the log, and its alert rules."""
+    """What the task queue needs of a process that always runs: its events in the log, its alert rules, its accounts."""
     from tmux_orchestrator.eventlog.voice import Voice
     from tmux_orchestrator.ground.guest import Several
     from tmux_orchestrator.insight.task_alerts import Alerts
+    from tmux_orchestrator.work.accounts import Accounts
     from tmux_orchestrator.work.outbox import Pump
 
-    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in (Pump, Alerts)))
+    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in (Pump, Alerts, Accounts)))
 
 
 def _show(home: paths.Home, wanted: list[str], form: str | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tmux_orchestrator.ground import clock, proc
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure, TryLater
-from tmux_orchestrator.work import ending
+from tmux_orchestrator.work import ending, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ WHERE rowid = (
       AND NOT EXISTS (SELECT 1 FROM limits WHERE kind = 'recipient' AND name = {recipient}
                       AND parallel <= (SELECT count(*) FROM tasks AS other
                                        WHERE other.live = 2 AND other.recipient = {recipient}))
+      AND NOT EXISTS (SELECT 1 FROM limits AS mine WHERE mine.kind = 'account' AND mine.name = {recipient}
+                      AND mine.parallel <= (SELECT count(*) FROM limits AS mate JOIN tasks AS other
+                                            ON other.live = 2 AND other.recipient = mate.name
+                                            WHERE mate.kind = 'account' AND mate.reason = mine.reason))
       AND (grp IS NULL OR NOT EXISTS (
           SELECT 1 FROM limits WHERE kind = 'group' AND name = tasks.grp
           AND parallel <= (SELECT count(*) FROM tasks AS other WHERE other.live = 2 AND other.grp = tasks.grp)))
@@ -105,6 +109,7 @@ def sweep(database: Database, rules: Rules, is_begun: bool = True) -> None:
                 ending.take_back(database, task_id, why)
         for task_id, _, expires in due:
             _let_in(database, task_id, expires, now)
+        usage.resume(database)
         database.change("DELETE FROM limits WHERE until_ns <= ?", now)
 
 

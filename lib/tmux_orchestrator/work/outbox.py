@@ -49,7 +49,7 @@ SELECT outbox.n, outbox.task_id, outbox.status, outbox.attempt, outbox.error_mes
 FROM outbox LEFT JOIN tasks ON tasks.task_id = outbox.task_id ORDER BY outbox.n LIMIT ?"""
 _OTHERS = """
 SELECT 1 FROM tasks WHERE recipient = ?1 AND (live = 2 OR (live = 1 AND rowid < ?2))
-UNION ALL SELECT 1 FROM limits WHERE kind = 'recipient' AND name = ?1 AND parallel = 0 LIMIT 1"""
+UNION ALL SELECT 1 FROM limits WHERE kind IN ('recipient', 'account') AND name = ?1 AND parallel = 0 LIMIT 1"""
 _ENDED = ("completed", "failed", "cancelled", "dead")
 _TYPES = {status: f"task_{status}" for status in (*_ENDED, "queued")} | {"running": "task_started"}
 
