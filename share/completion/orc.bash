@@ -24,7 +24,7 @@ _orc() {
     orc-state) verbs='restart start status stop' options='--follow --help --json --output --version' ;;
     orc-stats) options='--help --json --measure --since --version' ;;
     orc-status) options='--format --help --json --tmux --version --watch' ;;
-    orc-task) verbs='cancel check depth done extend fail get limit list migrate pause performance prune release repair resume retry run send show slowest start' options='--after --at --attempts --correlation-id --dry-run --duration --error --exit --file --final --from --group --help --id --in --jobs --jsonl --lease --older-than --once --output --pid --priority --reason --recipient --status --tail --to --token --ttl --type --until --version --wait' ;;
+    orc-task) verbs='cancel check depth done extend fail get limit limits list migrate pause performance prune release repair resume retry run send show slowest start' options='--account --after --at --attempts --correlation-id --dry-run --duration --error --exit --file --final --from --group --help --id --in --jobs --jsonl --lease --older-than --once --output --pid --priority --reason --recipient --status --tail --to --token --ttl --type --until --version --wait' ;;
     orc-team) verbs='bottlenecks events metrics queue restart start status stop' options='--agent --agents --debug --force --help --json --since --tail --version' ;;
     tmux-orc) verbs='ack agent broker config daemon doctor heartbeat hook log monitor monitor publish pubsub ratelimit read recover restart run schedule state stats status task team' options='--help --version' ;;
     orchestrator_manager.sh) verbs='clear-queues doctor logs restart setup start status stop' options='--help --version' ;;

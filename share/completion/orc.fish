@@ -179,7 +179,8 @@ complete -c orc-status -l tmux
 complete -c orc-status -s w -l watch
 complete -c orc-status -l help
 complete -c orc-status -l version
-complete -c orc-task -n __fish_use_subcommand -xa 'cancel check depth done extend fail get limit list migrate pause performance prune release repair resume retry run send show slowest start'
+complete -c orc-task -n __fish_use_subcommand -xa 'cancel check depth done extend fail get limit limits list migrate pause performance prune release repair resume retry run send show slowest start'
+complete -c orc-task -l account -r
 complete -c orc-task -l after -r
 complete -c orc-task -l at -r
 complete -c orc-task -l attempts -r

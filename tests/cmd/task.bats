@@ -282,6 +282,31 @@ is() { equals "$(field "$1" "$2")" "$3"; }
   expect 64 orc-task resume
 }
 
+@test "an account that has reached its usage limit: its tasks wait, then go on one by one; a pause by hand stays" {
+  mkdir -p "$ORC_HOME"
+  printf 'accounts:\n  anthropic: [dev, architect]\n' >"$ORC_HOME/orchestrator_config.yaml"
+  expect 0 orc-state start
+  send 1
+  send 2
+  expect 0 orc-task pause architect --reason holidays
+  orc-publish --type credit_exhausted --context '{"agent": "web:dev", "until": "in a while"}' "out of credit" >/dev/null
+  waits() { [ "$(orc-task limits -o kind,name,parallel,reason | grep -c 'account.*0.anthropic')" = 2 ]; }
+  eventually waits
+  expect 1 orc-task get -r dev
+  orc-publish --type status_update --context '{"agent": "web:dev", "credit_exhausted": false}' "credit again" >/dev/null
+  goes_on() { orc-task limits -o name,parallel,reason | grep -q 'dev.1.anthropic'; }
+  eventually goes_on
+  claim
+  expect 1 orc-task get -r dev
+  expect 0 orc-task resume --account anthropic
+  expect 1 orc-task resume --account anthropic
+  expect 64 orc-task resume dev --account anthropic
+  claim
+  equals "$(orc-task limits -o kind,name,parallel,reason)" $'recipient\tarchitect\t0\tholidays'
+  told() { [ "$(orc-read --from accounts -o message.content.context.issue_type)" = $'tasks_wait\ntasks_resume' ]; }
+  eventually told
+}
+
 @test "a full queue refuses low work with 75, then normal work, and takes high work" {
   mkdir -p "$ORC_HOME"
   echo 'team: {message_queue: {max_size: 2}}' >"$ORC_HOME/orchestrator_config.yaml"

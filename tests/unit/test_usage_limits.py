@@ -186,6 +186,13 @@ def test_an_agent_that_no_account_lists_has_its_own(desk: Desk) -> None:
     assert desk.told() == ["tasks_wait tester"]
 
 
+def test_of_two_accounts_that_list_a_recipient_the_first_counts(desk: Desk) -> None:
+    desk.settings = settings(desk.home.root, "accounts: {one: [dev], two: [dev, tester]}")
+    desk.send("dev", "tester")
+    desk.say("credit_exhausted", account="two")
+    assert desk.get("dev") is not None and desk.get("tester") is None
+
+
 @pytest.mark.parametrize(
     ("kind", "context"),
     [

@@ -21,14 +21,16 @@ usage: orc-task send --recipient NAME [options] [PAYLOAD]
        orc-task cancel|retry ID...
        orc-task list|show|depth|slowest|performance [options]
        orc-task pause|resume|limit NAME [options]
+       orc-task limits [-o FORMAT]
        orc-task prune|migrate|check|repair [options]
 
 send queues a task and prints its id. PAYLOAD is a JSON object, or text, which becomes {"text": ...}; `-`, or a pipe,
 is standard input. get claims the first task of NAME, by priority and age, and prints it with the token that its
 worker needs to end it; exit 1 when there is none. start claims the task of that id. done ends it; fail lets it be
 tried again after a rest while it has attempts left. A claim whose lease ended is lost: done is refused with 65.
-pause and limit hold back a recipient's tasks, or with --group a group's. check reads the whole database and ends with
-65 if it is damaged; repair puts such a one aside, and goes on with what can be recovered (so does whatever meets it).
+pause and limit hold back a recipient's tasks, or with --group a group's; limits lists all that is held back. check
+reads the whole database and ends with 65 if it is damaged; repair puts such a one aside, and goes on with what can be
+recovered (so does whatever meets it).
 
 run does tasks until it is stopped, each by running COMMAND with the payload on its standard input and the rest in
 ORC_TASK_ID, _TYPE, _SENDER, _RECIPIENT, _PRIORITY, _ATTEMPT, _CORRELATION_ID, _TOKEN and, up to 32 KiB, _PAYLOAD.
@@ -45,6 +47,7 @@ for now. COMMAND is ended when the lease is lost or the task cancelled, and dies
   --in DURATION           send: not before so much time has passed
   --ttl DURATION          send: cancelled when nobody began it within this time
   --group NAME            send, list, pause, resume, limit: a group of tasks
+  --account NAME          resume: the tasks that wait for the end of this account's usage limit
   --attempts N            send: until a task that fails is dead (default: as configured)
   --correlation-id ID     send, list: what belongs together
   --jsonl                 send: each line of standard input is a task, an object with these names
@@ -100,7 +103,8 @@ _TAKES = {
     "performance": ("o",),
     "pause": _HOLDS,
     "limit": ("jobs", *_HOLDS),
-    "resume": ("group",),
+    "resume": ("group", "account"),
+    "limits": ("o",),
     "prune": ("older_than", "dry_run"),
     "migrate": ("to", "dry_run"),
     "check": (),
@@ -262,33 +266,13 @@ def _view(action: str) -> Callable[[MessageQueue, options.Options], int]:
 # hold back, keep
 
 
-def _pause(queue: MessageQueue, given: options.Options) -> int:
-    return _hold(queue, given, 0)
+def _hold(action: str) -> Callable[[MessageQueue, options.Options], int]:
+    def act(queue: MessageQueue, given: options.Options) -> int:
+        from tmux_orchestrator.work import holding
 
+        return holding.limits(queue, given) if action == "limits" else holding.hold(queue, given, action)
 
-def _limit(queue: MessageQueue, given: options.Options) -> int:
-    jobs = options.number(given.jobs, "--jobs", 0, 1_000_000)
-    if jobs is None:
-        raise errors.UsageError("how many at a time is missing: --jobs N")
-    return _hold(queue, given, jobs)
-
-
-def _resume(queue: MessageQueue, given: options.Options) -> int:
-    return _hold(queue, given, None)
-
-
-def _hold(queue: MessageQueue, given: options.Options, jobs: int | None) -> int:
-    from tmux_orchestrator.ground import times
-
-    which = given.group or _one(given, "whose tasks")
-    if given.group and given.args:
-        raise errors.UsageError("say a recipient or a group: not both")
-    until = times.parse_time(given.until, clock.now_ns()) if jobs is not None and given.until else None
-    if until is not None and until <= clock.now_ns():
-        raise errors.UsageError(f"--until {given.until} has passed: name a time to come, such as 18:00")
-    reason = given.reason or "" if jobs is not None else ""
-    queue.limit("group" if given.group else "recipient", which, jobs, until, reason)
-    return errors.OK
+    return act
 
 
 def _prune(queue: MessageQueue, given: options.Options) -> int:
@@ -342,8 +326,6 @@ _ACTIONS: dict[str, Callable[[MessageQueue, options.Options], int]] = {
     "list": _list,
     "show": _show,
     **{action: _view(action) for action in ("depth", "slowest", "performance")},
-    "pause": _pause,
-    "limit": _limit,
-    "resume": _resume,
+    **{action: _hold(action) for action in ("pause", "limit", "resume", "limits")},
     "prune": _prune,
 }

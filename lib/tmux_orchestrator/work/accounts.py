@@ -145,13 +145,14 @@ class Accounts:
         return next((account for account, those in self._accounts.items() if who in those), who)
 
     def _hold(self, account: str, said: Said) -> None:
+        those = self._accounts.get(account, [account])
+        recipients = [one for one in those if self._account(one) == account]
         until = resets.parse(said.until, said.at)
         waits, held_until = usage.states(self._open()).get(account, (False, 0))
         if until is None:
             until = max(said.at + int(self._settings.get("usage_limits.unknown") * _SECOND), held_until * waits)
-        if until <= clock.now_ns():
+        if until <= clock.now_ns() or not recipients:
             return  # it is over already
-        recipients = self._accounts.get(account, [account])
         if not waits:
             text = f"{account} has reached its usage limit: the tasks of {', '.join(recipients)} wait"
             self._tell(f"wait.{_digest(account, said.event_id)}", "tasks_wait", account, text, until)
