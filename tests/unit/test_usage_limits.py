@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -273,6 +274,22 @@ def test_switched_off_nothing_waits(desk: Desk) -> None:
     assert desk.get("dev") is not None
     desk.limited()
     assert desk.queue.database.rows("SELECT * FROM limits") == []
+
+
+def test_a_locked_database_is_waited_for_without_waiting(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    desk.send("dev")
+    path = desk.queue.database.path
+    with sqlite3.connect(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        desk.limited()
+        for _ in range(20):
+            desk.later(3)
+        other.execute("ROLLBACK")
+    assert capfd.readouterr().err.count("what is known of usage limits waits") == 1
+    assert desk.told() == ["tasks_wait anthropic"]
+    desk.later(3)
+    assert desk.get("dev") is None
+    assert desk.told() == ["tasks_wait anthropic"]
 
 
 def test_without_a_limit_no_database_is_made(desk: Desk) -> None:
