@@ -84,7 +84,7 @@ class Model:
         if any(self.tasks[before].status != "completed" for before in one.after):
             return False
         names = (("recipient", one.recipient), ("group", one.group))
-        return all(self.running(*at) < self.limits.get(at, 10**9) for at in names if at[1] is not None)  # type: ignore[arg-type, call-overload]
+        return all(self.running(*at) < self.limits.get(at, 10**9) for at in names if at[1] is not None)  # type: ignore[arg-type]
 
     def first(self, recipient: str) -> Task | None:
         ready = [one for one in self.tasks.values() if one.recipient == recipient and self.may_run(one)]
