@@ -65,7 +65,7 @@ def test_an_empty_home_has_a_status(system: System) -> None:
     found = told(system)
     assert found["agents"] == []
     assert found["broker"] == {"queued": 0, "held": 0, "rate_limited": 0, "lag_events": 0}
-    names = ["broker", "state_updater", "monitor"]
+    names = ["broker", "state_updater", "monitor", "team"]
     assert [(one["name"], one["running"]) for one in found["components"]] == [(name, False) for name in names]
     assert kinds(found) == [("not_running", "broker")]
     assert kinds(json.loads(system.run("orc-status", "--json", ORC_COMPONENTS_MONITOR="true"))) == [
