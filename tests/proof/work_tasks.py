@@ -172,14 +172,14 @@ def rebuilt(run: Run) -> tuple[int, str]:
     team = Team(run, home, count, workers=3, senders=2, pause=0.01)
     path, times, ways = database_of(home), 0, Counter[str]()
     wait_until(lambda: _completed(home) > 0, 60, "the first task")
-    while any(member.poll() is None for member in team.members):
+    while all(not member.poll() for member in team.members) and any(m.poll() is None for m in team.members):
         way = run.rng.choice(("rebuilt", "without its WAL"))
         if way == "rebuilt":
             subprocess.run([sys.executable, "-I", TASKER, home.root, "mend", "-", "0"], check=True, capture_output=True)
         else:
             _delete_wal(path)
         times, ways[way] = times + 1, ways[way] + 1
-        time.sleep(run.rng.uniform(0.2, 0.6))
+        time.sleep(run.rng.uniform(0.2, run.pick(full=30, quick=6) / 10))
     team.wait()
     told = _each_once(home, team, count)
     return count, f"{', '.join(f'{number} times {way}' for way, number in ways.items())}; {told}"

@@ -37,6 +37,7 @@ VERSION = 2
 BUSY_S = 5.0  # another's change is waited for this long
 LOOK = 10_000_000  # nanoseconds between two looks whether the file is still the one that was opened
 _MINUTE = 60_000_000_000
+MOST_MENDS = 100  # a minute; each rebuilding counts ten: a disk that damages all is not filled with copies
 _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move into the database: 16 MB
 _PART = 256  # rows that a walk takes at once
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
@@ -67,7 +68,7 @@ class Database:
         self._depth = 0
         self._lock = RLock()
         self._mend = mend
-        self._mended_at = -_MINUTE
+        self._mends: list[int] = []
         self._look_at = 1 << 63
         self._inodes: tuple[int, ...] = (0,)
         _opened.append(ref(self, _opened.remove))
@@ -204,15 +205,17 @@ class Database:
     def _failed(self, error: Exception) -> None:
         """Raises the error as one of ours; returns when the file was damaged and a rebuilt one is open."""
         told = refusal.of(self.path, error)
-        if not isinstance(told, refusal.Damaged) or self._mend is None or monotonic_ns() - self._mended_at < _MINUTE:
+        self._mends = [at for at in self._mends if at > monotonic_ns() - _MINUTE]
+        if not isinstance(told, refusal.Damaged) or self._mend is None or len(self._mends) >= MOST_MENDS:
             raise told from None
         self._rebuild(str(error), False)
 
     def _rebuild(self, why: str, sure: bool) -> bool:
         """Was it rebuilt here, with all that this connection has done?"""
         assert self._mend is not None
-        self._mended_at, within = monotonic_ns(), self._depth > 0
+        within = self._depth > 0
         found = self._mend(self._inodes[0], why, sure)
+        self._mends += [monotonic_ns()] * (1 if found is None else 10)
         self.close()
         if within:
             raise TryLater(f"{self.path} was damaged and has been rebuilt: try again")
@@ -280,11 +283,11 @@ class Database:
             self.change(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
             self.change(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT if self._patience == BUSY_S else 0}")
         except _sqlite3.Error as error:
-            if not os.path.lexists(self.path):
+            if place.inodes(self.path)[0] != self._inodes[0]:
                 return False
             raise refusal.of(self.path, error) from None
         opened = place.inodes(self.path)
-        if opened[0] != self._inodes[0]:
+        if opened[0] != self._inodes[0] or self._inodes[1] not in (0, opened[1]):
             self.close()
             return False
         self._inodes, self._look_at = opened, monotonic_ns() + LOOK

@@ -146,6 +146,17 @@ def size_of(data: bytes, wal: bytes) -> int:
     return int.from_bytes(wal[8:12], "big") if wal[:3] == b"\x37\x7f\x06" else 0
 
 
+def joined(deleted: bytes, wal: bytes, size: int) -> bytes:
+    """One WAL of one that was deleted in use, and the one that others have begun since.
+
+    Their users went on to count the frames together, so each frame stands in one of the two, at its place.
+    """
+    parts, step = [wal[:_HEADER] if any(wal[:_HEADER]) else deleted[:_HEADER]], size + _FRAME
+    for at in range(_HEADER, max(len(wal), len(deleted)), step):
+        parts.append(wal[at : at + step] if any(wal[at : at + _FRAME]) else deleted[at : at + step])
+    return b"".join(parts)
+
+
 def _overlay(wal: bytes, size: int) -> tuple[dict[int, bytes], int, int]:
     """What the WAL's transactions have put over the file's pages; frames that are broken; the count of pages then.
 

@@ -28,9 +28,9 @@ def make_private(path: str) -> bool:
     True: it is not there, because somebody's rebuilding of it was interrupted.
     """
     try:
-        if not os.path.lexists(path) and _make(path):
-            return True
-        found = os.lstat(path)
+        while (found := _status(path)) is None:
+            if _make(path):
+                return True
         if found.st_mode & _KIND != _REGULAR:
             raise SystemFailure(f"{path} is no plain file: choose another team.message_queue.db_path")
         if found.st_uid != os.geteuid() and os.geteuid():
@@ -42,6 +42,13 @@ def make_private(path: str) -> bool:
             f"cannot open {path} ({error.strerror}): see that it is a file that you may write"
         ) from None
     return False
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
 
 
 def _make(path: str) -> bool:

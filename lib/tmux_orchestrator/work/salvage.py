@@ -20,6 +20,7 @@ from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.work.database import LOOK, Database
+from tmux_orchestrator.work.pages import joined, size_of
 from tmux_orchestrator.work.place import LOCK, PARTS, UNFINISHED, say
 from tmux_orchestrator.work.recovered import Recovered
 from tmux_orchestrator.work.refusal import Damaged
@@ -79,30 +80,57 @@ def dry(path: str) -> dict[str, Any]:
 
 
 def _set_aside(path: str) -> None:
-    kept = _deleted_wal(path)
+    wals = _wals(path)
     try:
         for part in PARTS:
             if os.path.lexists(path + part):
                 os.rename(path + part, path + UNFINISHED + part)
         files.sync_dir(os.path.dirname(path))
+        time.sleep(2 * LOOK / 1e9)
+        _join(path + UNFINISHED, wals)
     except OSError as error:
         advice = f"{path} is damaged and cannot be kept aside ({error.strerror}): see that its folder is writable"
         raise NotPermitted(advice) from None
-    time.sleep(2 * LOOK / 1e9)
-    if kept:
-        files.replace(path + UNFINISHED + "-wal", _read(kept))
+    finally:
+        for fd in wals:
+            os.close(fd)
 
 
-def _deleted_wal(path: str) -> str:
-    """The WAL that somebody deleted while this process has it open; "" when there is none."""
-    name = os.path.realpath(path) + "-wal (deleted)"
-    for fd in os.listdir("/proc/self/fd"):
+def _join(kept: str, wals: list[int]) -> None:
+    """Put what stands in WALs that were deleted into the one that is kept."""
+    for fd in wals:
+        if os.fstat(fd).st_nlink == 0:
+            with open(fd, "rb", closefd=False) as file:
+                files.replace(kept + "-wal", joined(file.read(), _read(kept + "-wal"), size_of(_read(kept), b"")))
+
+
+def _wals(path: str) -> list[int]:
+    """Descriptors of the file's WAL, and of those that somebody deleted while a process of this user has them open.
+
+    Their index tells which belong to this very file: a process may have one open of a file before this one.
+    """
+    name, salt = os.path.realpath(path) + "-wal (deleted)", _read(path + "-shm")[32:40]
+    links = [f"/proc/{pid}/fd/{fd}" for pid in filter(str.isdigit, os.listdir("/proc")) for fd in _listed(pid)]
+    found: dict[int, int] = {}
+    for link in [path + "-wal", *links]:
         try:
-            if os.readlink(f"/proc/self/fd/{fd}") == name:
-                return f"/proc/self/fd/{fd}"
+            if link != path + "-wal" and os.readlink(link) != name:
+                continue
+            fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            pass
-    return ""
+            continue  # gone, or there is none
+        inode = os.fstat(fd).st_ino
+        is_ours = link == path + "-wal" or not salt or os.pread(fd, 8, 16) == salt
+        if not is_ours or found.setdefault(inode, fd) != fd:
+            os.close(fd)
+    return list(found.values())
+
+
+def _listed(pid: str) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []  # another user's, or gone
 
 
 def _rebuild(home: Home, path: str, why: str) -> dict[str, Any]:
