@@ -19,7 +19,7 @@ from support_tmux import wait_until
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.eventlog import daylog, event, reader
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
-from tmux_orchestrator.ground import clock, files, pidfile, proc
+from tmux_orchestrator.ground import clock, files, pidfile, proc, watch
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.watch import changes, sessions
@@ -198,6 +198,53 @@ def test_nobody_else_says_that_an_agent_is_dead(desk: Desk, source: Any) -> None
     desk.say("notification", {"agent": "web:dev", "issue_type": "dead"}, source=source)
     desk.take()
     assert sessions.load(desk.home, "web") is None
+
+
+def test_what_the_task_queue_tells_is_about_tasks(desk: Desk) -> None:
+    told = {"task_id": "t-1", "recipient": "dev", "agent": "web:dev", "session": "web", "status": "completed"}
+    desk.say("task_completed", told, "task_completed: dev.spec_created", source=daemon_source("tasks"))
+    desk.take()
+    assert sessions.load(desk.home, "web") is None
+    desk.say("task_completed", {"task": "t-1"}, source=DEV)
+    assert desk.agent()["completed"] == 1, "the agent itself says so of itself"
+
+
+class Guest:
+    """Looked after twice a second."""
+
+    def __init__(self) -> None:
+        self.turns: list[bool] = []
+        self.told: list[Any] = []
+
+    def turn(self, news: bool) -> int:
+        self.turns.append(news)
+        return clock.boot_ns() + SECOND // 2
+
+    def configure(self, settings: Any) -> None:
+        self.told.append(settings.get("events.durability"))
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+def test_a_guest_has_its_turns(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, waits = Guest(), []
+    updater = Updater(home, lambda home, settings: guest)
+    readable = watch.readable
+
+    def wait(fds: list[int], seconds: float) -> set[int]:
+        waits.append(seconds)
+        if len(waits) == 2:
+            files.replace(home.config_file, b"events: {durability: os}\n")
+        if len(waits) == 4:
+            updater._stop(0, None)
+        return readable(fds, 0)
+
+    monkeypatch.setattr(watch, "readable", wait)
+    monkeypatch.setattr(watch, "on_stop", lambda handler: -1)
+    updater.run()
+    assert len(guest.turns) >= 4 and guest.told == ["os", "close"]
+    assert all(0 < seconds <= 0.5 for seconds in waits)
 
 
 def test_to_whom_an_event_belongs(desk: Desk) -> None:

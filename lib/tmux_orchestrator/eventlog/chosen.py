@@ -76,14 +76,5 @@ def forget(home: Home, now_ns: int) -> int:
     return gone
 
 
-def drop(home: Home, chosen: list[str]) -> None:
-    """Forget these ids now: who chose them will not choose them again."""
-    for one in chosen:
-        try:
-            os.unlink(_mark(home, one))
-        except OSError:
-            pass  # it is forgotten with the old ones
-
-
 def _mark(home: Home, chosen: str) -> str:
     return f"{home.run}/ids/{chosen}"

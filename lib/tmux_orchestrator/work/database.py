@@ -222,10 +222,6 @@ class Database:
         self._open()
         return found is not None
 
-    def doubt(self) -> None:
-        """Have the next change, however soon it comes, look whether the file is still the one that was opened."""
-        self._look_at = 0
-
     def _is_lost(self, sql: str) -> bool:
         """Has what was changed just now gone into a file that no longer has its name? Then another one is open now."""
         if self._depth:
@@ -292,6 +288,10 @@ class Database:
             return False
         self._inodes, self._look_at = opened, monotonic_ns() + LOOK
         return True
+
+    def is_current(self) -> bool:
+        """Is the file of this name still the one that is open here? A statement looks only now and then."""
+        return place.inodes(self.path) == self._inodes
 
     def version(self) -> int:
         """Of the schema in the file; 0 for a new one, or one that the document's own code has made."""

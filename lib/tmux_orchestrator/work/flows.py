@@ -223,11 +223,12 @@ class Flows:
         key = _digest(message.recipient, message.type, message.correlation_id or "")
         head = f"flow.{'rule' if by_rule else 'rest'}.{key}"
         message.task_id = f"{head}.{_digest(event_id)[:12]}"
-        self._queue.database.doubt()  # the event will not come again
         with self._queue.database as database:
             sql = "SELECT status FROM tasks WHERE task_id >= ? AND task_id < ?"
             if all(status in _FRUITLESS for (status,) in database.rows(sql, f"{head}.", f"{head}/")):
                 self._queue.send(message)  # one with the same id stays as it is
+        if not database.is_current():
+            raise TryLater(f"{database.path} was replaced while it was changed: try again")
 
     def _refuse(self, one: Event, message: Message, most: int) -> None:
         """Once for all of a chain."""

@@ -129,7 +129,8 @@ class Pump:
 
     def _open(self) -> Database | None:
         """The database, as it is; None for one that has no outbox yet."""
-        if self._database is None:
+        if self._database is None or not self._database.is_current():
+            self._close_database()
             self._database = Database(
                 self._path, version=None, mend=place.mender(self.home, self._path), patience=_PATIENCE
             )
