@@ -222,7 +222,7 @@ class Flows:
         self._queue = self._queue or _Queue(None, self.home, self._settings)
         key = _digest(message.recipient, message.type, message.correlation_id or "")
         head = f"flow.{'rule' if by_rule else 'rest'}.{key}"
-        message.task_id = f"{head}.{_digest(event_id)[:12]}"
+        message.task_id = f"{head}.{_digest(event_id)[:8]}"
         with self._queue.database as database:
             sql = "SELECT status FROM tasks WHERE task_id >= ? AND task_id < ?"
             if all(status in _FRUITLESS for (status,) in database.rows(sql, f"{head}.", f"{head}/")):
@@ -313,4 +313,4 @@ def _stamp(text: str | None) -> str | None:
 
 
 def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
