@@ -38,7 +38,7 @@ setting() { # KEY [DEFAULT]: what the supervisor passes of team.agents.NAME.KEY,
 seconds() { # KEY DEFAULT
   local value
   value=$(setting "$1" "$2")
-  [[ $value =~ ^[0-9]{1,7}$ ]] || fail 78 "$1 is no number of seconds: correct it"
+  [[ $value =~ ^0*[1-9][0-9]{0,6}$ ]] || fail 78 "$1 is no number of seconds: correct it"
   echo "$((10#$value))"
 }
 
@@ -155,7 +155,7 @@ reply() { # FILE: an answer to whoever asked
   asker=$(field sender '^([A-Za-z0-9_][^:]{0,127}:)?[a-z][a-z0-9_-]{0,31}$')
   if [ -n "$event" ] && orc-read --id "$event" -q >/dev/null 2>&1; then to=(--reply-to "$event"); fi
   if [ -n "$asker" ] && orc-agent show "$asker" -o name >/dev/null 2>&1; then to+=(--to "$asker"); fi
-  head -c 60000 "$1" | orc-publish --type answer --priority "$(priority)" --from "$me" "${to[@]}" \
+  jq -Rsj '.[:50000]' "$1" | orc-publish --type answer --priority "$(priority)" --from "$me" "${to[@]}" \
     --correlation-id "$ORC_TASK_CORRELATION_ID" --id "answer.$(once "$ORC_TASK_ID")" - >/dev/null
 }
 
@@ -200,9 +200,14 @@ plant() { # WORDS of git worktree add after the path: a worktree in $tree
 }
 
 remove() { # a private folder and its worktree
+  local entry
   chmod -R u+rwX -- "$1" 2>/dev/null || :
+  if [ -e "$1/tree" ] && ! git -C "$repo" worktree remove --force --force -- "$1/tree" 2>/dev/null; then
+    for entry in "$(git -C "$repo" rev-parse --path-format=absolute --git-common-dir)"/worktrees/*/; do
+      if [ "$(cat -- "$entry/gitdir" 2>/dev/null)" = "$1/tree/.git" ]; then rm -rf -- "$entry"; fi # half removed
+    done
+  fi
   rm -rf -- "$1"
-  git -C "$repo" worktree prune
   rm -f -- "$1.lock"
 }
 
@@ -219,7 +224,7 @@ stop() { # by a signal: first what runs ends, then we
 run() { # IN OUT COMMAND...: in the worktree, its standard output in OUT, for at most `timeout` seconds; it ends with us
   local in=$1 out=$2 pipe keeper status=0
   shift 2
-  exec {pipe}> >(head -c "$MOST" >"$out" && cat >/dev/null)
+  exec {pipe}> >(exec 9>&- && head -c "$MOST" >"$out" && cat >/dev/null)
   keeper=$!
   # in the foreground: our process group, which whoever gave us the task ends as a whole
   (exec >&"$pipe" {pipe}>&- 9>&- && cd "$tree" && exec timeout --foreground --kill-after=10 "$limit" "$@") <"$in" &
@@ -227,7 +232,7 @@ run() { # IN OUT COMMAND...: in the worktree, its standard output in OUT, for at
   exec {pipe}>&-
   wait "$child" || status=$?
   child=''
-  timeout 5 tail --pid="$keeper" -f /dev/null || : # what it left behind may hold the pipe for ever
+  timeout 5 tail --pid="$keeper" -s 0.05 -f /dev/null || : # what it left behind may hold the pipe for ever
   return "$status"
 }
 
@@ -246,8 +251,9 @@ ask() { # PROMPT OUT DATA...: the agent CLI; the data are files, each shown unde
       head -c 65536 -- "$file" | tr -d '\000-\010\013-\037\177' | sed 's/^/    /'
     done
   } >"$scratch/prompt"
-  run "$scratch/prompt" "$2" "${cli[@]}" || fail 1 "the agent CLI failed ($?): see what it said"
-  [ -s "$2" ] || fail 1 "the agent CLI said nothing: see that it answers: ${cli[*]}"
+  run "$scratch/prompt" "$scratch/said" "${cli[@]}" || fail 1 "the agent CLI failed ($?): see what it said"
+  jq -Rsj '.[:200000]' "$scratch/said" >"$2" # UTF-8, whatever it said
+  grep -q '[^[:space:]]' "$2" || fail 1 "the agent CLI said nothing: see that it answers: ${cli[*]}"
 }
 
 check() { # OUT: what is configured as tests, in the worktree

@@ -13,7 +13,6 @@ The prompt comes on standard input. What it does depends on who is asked, and on
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -50,7 +49,7 @@ def main() -> int:
         time.sleep(1000)
     if role == "developer":
         act(folder, number)
-    print(said(folder, role))
+    sys.stdout.buffer.write(said(folder, role) + b"\n")
     return 0
 
 
@@ -62,12 +61,12 @@ def act(folder: str, number: int) -> None:
             file.write("changed\n")
 
 
-def said(folder: str, role: str) -> str:
+def said(folder: str, role: str) -> bytes:
     try:
-        with open(f"{folder}/say-{role}", encoding="utf-8") as file:
-            return re.sub(r"\n$", "", file.read())
+        with open(f"{folder}/say-{role}", "rb") as file:
+            return file.read().removesuffix(b"\n")
     except FileNotFoundError:
-        return SAYS[role]
+        return SAYS[role].encode()
 
 
 if __name__ == "__main__":

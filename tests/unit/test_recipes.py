@@ -137,6 +137,7 @@ def test_auto_approve_is_the_clis_own_flag(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
+        ({"sleep_interval": "0"}, "sleep_interval is no number of seconds"),
         ({"auto_approve": "yes"}, "auto_approve is neither true nor false"),
         ({"timeout": "soon"}, "timeout is no number of seconds"),
         ({"repo": "/"}, "there is no git repository"),
@@ -251,7 +252,8 @@ def test_a_stopped_developer_ends_what_it_started_and_leaves_nothing(desk: Desk)
     child.stderr.close()
 
 
-def test_what_a_killed_developer_left_is_removed_by_the_next(desk: Desk) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_what_a_killed_developer_left_is_removed_by_the_next(desk: Desk, half: bool) -> None:
     (desk.standin / "hang").touch()
     child = subprocess.Popen(
         [RECIPES / "code_developer", "--task"], cwd=desk.repo, env=desk.env, stdin=-1, process_group=0
@@ -263,9 +265,15 @@ def test_what_a_killed_developer_left_is_removed_by_the_next(desk: Desk) -> None
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert len(desk.left()) == 3
+    if half:
+        (tree,) = desk.home.glob("data/agents/*/work/*/tree")
+        (tree / ".git").unlink()
+    mine = desk.repo.parent / "mine"  # of somebody, on a disk that is not there just now
+    desk.git("worktree", "add", "-q", "--detach", str(mine))
+    mine.rename(desk.repo.parent / "away")
     (desk.standin / "hang").unlink()
     desk.task("code_developer", "implement", {"priority": "US-048"})
-    assert desk.left() == []
+    assert desk.left() == [str(mine)]
     assert desk.status("US-048") == "Review"
 
 
@@ -537,7 +545,12 @@ def test_a_question_is_answered_where_it_was_asked(desk: Desk) -> None:
     for number, asked in enumerate(("question-1", "question-2", "--all")):
         payload = {"body": "where?", "event": asked, "sender": "-t"}
         desk.task("assistant", "question", payload, task_id=f"task-{number}")
-    events = desk.command("orc-read", "--type", "answer")
+    (desk.standin / "say-question").write_bytes(b"caf\xe9 \x00\x1b[31m")
+    desk.task("assistant", "question", {"body": "where?"}, task_id="task-8")
+    assert desk.bodies("answer").pop().startswith("caf\ufffd ")
+    desk.says("question", " ")
+    assert "said nothing" in desk.task("assistant", "question", {"body": "where?"}, code=1, task_id="task-9")
+    events = desk.command("orc-read", "--type", "answer")[:-1]
     assert [event["metadata"]["reply_to"] for event in events] == ["question-1", None, None]
     assert {event["message"]["content"]["body"] for event in events} == {"-t @all; $(x)\nsecond line"}
     assert [event["to"]["targets"] for event in events] == [[], [], []]
