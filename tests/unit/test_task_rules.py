@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from support_tasks import Clock, ended_more_than_once, open_queue, states, task
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.errors import DataError
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.work.queue import MessageQueue
 
 LEASE, ATTEMPTS, RESTS = 60, 3, (5, 10)
 RULES = f"team: {{message_queue: {{lease: {LEASE}, attempts: {ATTEMPTS}, retry_backoff: [5, 10], max_size: 10000}}}}"
@@ -91,22 +91,26 @@ class Model:
         return min(ready, key=lambda one: one.order, default=None)
 
 
-class Rules(RuleBasedStateMachine):
-    sent = Bundle("sent")
-    claims = Bundle("claims")
+class World:
+    """Three workers at one database, and the model; what they do is chosen by two numbers each."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.folder = tempfile.mkdtemp(prefix="orc-tasks-")
         self.clock = Clock()
-        self.clock.__enter__()
         self.model = Model()
         self.alive = mock.patch.object(proc, "alive", lambda pid, start: start not in self.model.dead)
-        self.alive.start()
-        self.queues = [open_queue(Home(self.folder), RULES) for _ in range(WORKERS)]
+        self.claims = [Claim("none-such", "", 0)]
         self.lives = list(range(1, WORKERS + 1))  # each worker's number; a new one after each death
 
-    def teardown(self) -> None:
+    def __enter__(self) -> World:
+        self.clock.__enter__()
+        self.alive.start()
+        self.queues = [open_queue(Home(self.folder), RULES) for _ in range(WORKERS)]
+        for number in range(6):
+            self.send(number, number * 7)
+        return self
+
+    def __exit__(self, *error: object) -> None:
         for queue in self.queues:
             queue.close()
         self.alive.stop()
@@ -115,32 +119,35 @@ class Rules(RuleBasedStateMachine):
 
     def settled(self) -> Model:
         """Both have noticed what is due."""
-        self.queues[0].sweep(now=True)
-        self.queues[0].sweep(now=True)  # what the first ended may have let others in
+        for _ in range(2):  # what the first ended may have let others in
+            self.queues[0].sweep(now=True)
         self.model.settle()
         return self.model
 
-    @rule(
-        target=sent,
-        who=st.integers(0, WORKERS - 1),
-        recipient=st.sampled_from(RECIPIENTS),
-        group=st.sampled_from(GROUPS),
-        priority=st.integers(1, 10),
-        begins=st.sampled_from([None, 3, 20]),
-        expires=st.sampled_from([None, None, None, 30, 200]),
-        after=st.lists(sent, max_size=2),
-    )
-    def send(
-        self,
-        who: int,
-        recipient: str,
-        group: str | None,
-        priority: int,
-        begins: int | None,
-        expires: int | None,
-        after: list[str],
-    ) -> str:
+    def agrees(self) -> None:
         model = self.settled()
+        assert states(self.queues[0]) == {one.id: one.status for one in model.tasks.values()}
+        assert self.queues[1].size() == sum(one.status == "queued" for one in model.tasks.values())
+        assert ended_more_than_once(self.queues[0]) == []
+
+    def known(self, number: int) -> Task:
+        tasks = list(self.model.tasks.values())
+        return tasks[-1 - number % len(tasks)]
+
+    def claim(self, number: int) -> tuple[Claim, MessageQueue, Task | None]:
+        """One of the last claims, whose it is, and the task if the claim is still good."""
+        claim = self.claims[-1 - number % min(len(self.claims), 6)]
+        one = self.settled().tasks.get(claim.id)
+        good = one is not None and one.status == "running" and one.token == claim.token
+        return claim, self.queues[claim.queue], one if good else None
+
+    # what they do
+
+    def send(self, a: int, b: int) -> None:
+        model = self.settled()
+        begins, expires = (None, None, None, 3, 20)[b % 5], (None, None, None, 30, 200)[b // 5 % 5]
+        after = [self.known(b).id] if b % 3 == 0 and model.tasks else []
+        recipient, group, priority = RECIPIENTS[a % 4 == 3], GROUPS[a % 2], 1 + b % 10
         message = task(
             recipient,
             group=group,
@@ -151,51 +158,38 @@ class Rules(RuleBasedStateMachine):
         )
         if any(model.tasks[before].status in BAD_ENDS for before in after):
             with pytest.raises(DataError):
-                self.queues[who].send(message)
-            return next(iter(model.tasks))
-        assert self.queues[who].send(message)
-        model.tasks[message.task_id] = Task(
-            message.task_id,
-            recipient,
-            group,
-            (priority, len(model.tasks)),
-            after,
-            begins=model.now + (begins or 0),
-            expires=None if expires is None else model.now + expires,
-        )
-        self.passes(0.001)
-        return message.task_id
+                self.queues[a % WORKERS].send(message)
+            return
+        assert self.queues[a % WORKERS].send(message)
+        one = Task(message.task_id, recipient, group, (priority, len(model.tasks)), after)
+        one.begins = model.now + (begins or 0)
+        one.expires = expires and model.now + expires
+        model.tasks[one.id] = one
+        self._passes(0.001)
 
-    @rule(target=claims, who=st.integers(0, WORKERS - 1), recipient=st.sampled_from(RECIPIENTS))
-    def get(self, who: int, recipient: str) -> Claim:
+    def get(self, a: int, b: int) -> None:
+        who, recipient = a % WORKERS, RECIPIENTS[b % 4 == 3]
         expected = self.settled().first(recipient)
         got = self.queues[who].get(recipient, worker=f"1:{self.lives[who]}")
         assert (got.task_id if got else None) == (expected.id if expected else None)
-        if got is None or expected is None:
-            return Claim("none-such", "", who)
-        return self.claimed(expected, got.token, who)
+        if got is not None and expected is not None:
+            self._claimed(expected, got.token, who)
 
-    @rule(target=claims, who=st.integers(0, WORKERS - 1), task_id=sent)
-    def take(self, who: int, task_id: str) -> Claim:
-        expected = self.settled().tasks[task_id]
-        may = self.model.may_run(expected)
-        got = self.queues[who].take(task_id, worker=f"1:{self.lives[who]}")
+    def take(self, a: int, b: int) -> None:
+        who, expected = a % WORKERS, self.known(b)
+        may = self.settled().may_run(expected)
+        got = self.queues[who].take(expected.id, worker=f"1:{self.lives[who]}")
         assert (got is not None) == may
-        return self.claimed(expected, got.token, who) if got else Claim("none-such", "", who)
+        if got is not None:
+            self._claimed(expected, got.token, who)
 
-    def claimed(self, one: Task, token: str, who: int) -> Claim:
+    def _claimed(self, one: Task, token: str, who: int) -> None:
         one.status, one.token, one.worker, one.attempt = "running", token, self.lives[who], one.attempt + 1
         one.until = self.model.now + LEASE
-        return Claim(one.id, token, who)
+        self.claims.append(Claim(one.id, token, who))
 
-    def holds(self, claim: Claim) -> Task | None:
-        """The task, if the claim is still good."""
-        one = self.settled().tasks.get(claim.id)
-        return one if one and one.status == "running" and one.token == claim.token else None
-
-    @rule(claim=claims)
-    def complete(self, claim: Claim) -> None:
-        one, queue = self.holds(claim), self.queues[claim.queue]
+    def complete(self, a: int, b: int) -> None:
+        claim, queue, one = self.claim(a)
         known = self.model.tasks.get(claim.id)
         if one:
             queue.mark_completed(claim.id, token=claim.token)
@@ -206,9 +200,9 @@ class Rules(RuleBasedStateMachine):
             with pytest.raises(DataError):
                 queue.mark_completed(claim.id, token=claim.token)
 
-    @rule(claim=claims, retry=st.booleans())
-    def fail(self, claim: Claim, retry: bool) -> None:
-        one, queue = self.holds(claim), self.queues[claim.queue]
+    def fail(self, a: int, b: int) -> None:
+        claim, queue, one = self.claim(a)
+        retry = b % 4 > 0
         if one is None:
             with pytest.raises(DataError):
                 queue.mark_failed(claim.id, "late", claim.token, retry)
@@ -220,9 +214,8 @@ class Rules(RuleBasedStateMachine):
             assert queue.mark_failed(claim.id, "no", claim.token, retry) == end
             self.model.end(one, end)
 
-    @rule(claim=claims)
-    def release(self, claim: Claim) -> None:
-        one, queue = self.holds(claim), self.queues[claim.queue]
+    def release(self, a: int, b: int) -> None:
+        claim, queue, one = self.claim(a)
         if one is None:
             with pytest.raises(DataError):
                 queue.release(claim.id, claim.token)
@@ -230,9 +223,8 @@ class Rules(RuleBasedStateMachine):
             queue.release(claim.id, claim.token)
             one.status, one.until, one.attempt = "queued", 0.0, one.attempt - 1
 
-    @rule(claim=claims)
-    def extend(self, claim: Claim) -> None:
-        one, queue = self.holds(claim), self.queues[claim.queue]
+    def extend(self, a: int, b: int) -> None:
+        claim, queue, one = self.claim(a)
         if one is None:
             with pytest.raises(DataError):
                 queue.extend(claim.id, token=claim.token)
@@ -240,39 +232,42 @@ class Rules(RuleBasedStateMachine):
             queue.extend(claim.id, token=claim.token)
             one.until = self.model.now + LEASE
 
-    @rule(task_id=sent)
-    def cancel(self, task_id: str) -> None:
-        one = self.settled().tasks[task_id]
-        open_still = one.status in ("queued", "running")
-        assert self.queues[0].cancel(task_id) is open_still
-        if open_still:
+    def cancel(self, a: int, b: int) -> None:
+        one = self.known(a)
+        is_open = self.settled().tasks[one.id].status in ("queued", "running")
+        assert self.queues[0].cancel(one.id) is is_open
+        if is_open:
             self.model.end(one, "cancelled")
 
-    @rule(kind=st.sampled_from(["recipient", "group"]), parallel=st.sampled_from([None, 0, 1, 2]))
-    def limit(self, kind: str, parallel: int | None) -> None:
-        name = "dev" if kind == "recipient" else "ci"
+    def limit(self, a: int, b: int) -> None:
+        kind, name = (("recipient", "dev"), ("group", "ci"))[a % 2]
+        parallel = (None, None, 0, 1, 2)[b % 5]
         self.queues[0].limit(kind, name, parallel)
         self.model.limits.pop((kind, name), None)
         if parallel is not None:
             self.model.limits[kind, name] = parallel
 
-    @rule(seconds=st.sampled_from([0.5, 4, 9, 31, 61]))
-    def passes(self, seconds: float) -> None:
+    def passes(self, a: int, b: int) -> None:
+        self._passes((0.5, 4, 9, 31, 61)[a % 5])
+
+    def _passes(self, seconds: float) -> None:
         self.clock.passes(seconds)
         self.model.now += seconds
 
-    @rule(who=st.integers(0, WORKERS - 1))
-    def dies(self, who: int) -> None:
-        self.model.dead.add(self.lives[who])
-        self.lives[who] = max(self.lives) + 1
-
-    @invariant()
-    def both_agree(self) -> None:
-        model = self.settled()
-        assert states(self.queues[0]) == {one.id: one.status for one in model.tasks.values()}
-        assert self.queues[1].size() == sum(one.status == "queued" for one in model.tasks.values())
-        assert ended_more_than_once(self.queues[0]) == []
+    def dies(self, a: int, b: int) -> None:
+        self.model.dead.add(self.lives[a % WORKERS])
+        self.lives[a % WORKERS] = max(self.lives) + 1
 
 
-Rules.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-TestRules = Rules.TestCase
+OFTEN = ["get"] * 6 + ["send"] * 4 + ["complete", "fail", "passes"] * 2
+ACTS = st.sampled_from([*OFTEN, "take", "release", "extend", "cancel", "limit", "dies"])
+STEPS = st.lists(st.tuples(ACTS, st.integers(0, 59), st.integers(0, 59)), min_size=50, max_size=80)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_whatever_they_do_the_rules_hold(steps: list[tuple[str, int, int]]) -> None:
+    with World() as world:
+        for act, a, b in steps:
+            getattr(world, act)(a, b)
+            world.agrees()
