@@ -11,7 +11,7 @@ import subprocess
 from proof.log_append import ASKING, FAILING, LINE, STRACE
 from proof.log_rows import Row, Run, env, rows
 from proof.work_tasks import database_of, make_home
-from tmux_orchestrator.ground.errors import DEFECT, LATER, NO, OK, SYSTEM
+from tmux_orchestrator.ground.errors import CONFIG, DATA, DEFECT, LATER, NO, NOPERM, OK, SYSTEM
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import salvage
 from tmux_orchestrator.work.database import Database
@@ -25,7 +25,7 @@ ASKED: dict[str, tuple[list[str], set[str], set[int]]] = {
     "send": (["send", "-r", "dev", "--id", "task-one", "{}"], {"queued"}, {OK}),
     "get": (["get", "-r", "dev", "--lease", "300"], {"running"}, {OK, NO}),
     "done": (["done", "task-one", "--token", "TOKEN"], {"completed"}, {OK}),
-    "fail": (["fail", "task-one", "--token", "TOKEN", "--error", "no", "--final"], {"failed"}, {OK, 65}),
+    "fail": (["fail", "task-one", "--token", "TOKEN", "--error", "no", "--final"], {"failed"}, {OK, DATA}),
     "cancel": (["cancel", "task-one"], {"cancelled"}, {OK, NO}),
 }
 NEXT = {
@@ -116,7 +116,7 @@ def _fault(run: Run, origin: Home, kind: str, words: list[str], fault: str) -> b
     )  # fmt: skip
     code = said.returncode
     assert code != DEFECT and said.stderr.count("\n") <= 1, f"{where}: {code} {said.stderr}"
-    assert code in (OK, SYSTEM, LATER, 78) or "KILL" in fault, f"{where}: {code} {said.stderr}"
+    assert code in (OK, SYSTEM, LATER, NOPERM, CONFIG) or "KILL" in fault, f"{where}: {code} {said.stderr}"
     _, wanted, again = ASKED[kind]
     before = _state(home, where)
     assert code != OK or before in wanted, f"{where}: acknowledged, and it is {before}"
