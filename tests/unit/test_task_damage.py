@@ -173,6 +173,31 @@ def test_what_is_no_database_is_kept_and_one_is_begun(home: Home, path: str, dat
     assert len(task("list", "-o", "task_id")[0].split()) == 1
 
 
+def test_what_was_removed_does_not_come_back(home: Home, path: str) -> None:
+    queue = fill(home, 200, close=False)
+    queue.database.rows("PRAGMA secure_delete = OFF")
+    queue.database.change("DELETE FROM tasks WHERE rowid % 3 <> 0")
+    queue.database.change("VACUUM")
+    queue.database.change("DELETE FROM tasks WHERE rowid % 2 <> 0")
+    queue.close()
+    before = content(path)["tasks"]
+    report = salvage.mend(home, path, 0, "test", sure=True)
+    assert report is not None and report["lost"] == 0 and content(path)["tasks"] == before
+
+
+def test_who_waited_for_nobody_knows_whom_is_cancelled_and_told(home: Home, path: str) -> None:
+    fill(home)
+    for name in ("deps", "idx_deps"):
+        overwrite(path, (root_of(path, name) - 1) * PAGE, bytes(PAGE))
+    report = salvage.mend(home, path, 0, "test")
+    assert report is not None and report["cancelled"] == 1 and report["lost"] == 0
+    queue = MessageQueue(home=home)
+    record = reading.task(queue.database, "task-after")
+    assert record is not None and record["status"] == "cancelled" and "orc-task retry" in record["error_message"]
+    assert queue.retry("task-after") and queue.get("pm") is not None
+    queue.close()
+
+
 def test_a_damaged_wal_costs_its_damaged_frames(home: Home, path: str) -> None:
     queue = fill(home, close=False)
     before = {row[0]: row for row in queue.database.rows("SELECT * FROM tasks")}
