@@ -110,6 +110,20 @@ def test_a_file_overrides_what_it_names_and_nothing_else(home: Home) -> None:
     assert loaded.get("groups.crew") == ["anna"]
 
 
+def test_flows_of_ones_own_take_the_place_of_the_usual_ones(home: Home) -> None:
+    assert [rule["task"]["recipient"] for rule in config.load(home).get("flows.rules")][:2] == [
+        "code_developer",
+        "project_manager",
+    ]
+    write(home, "flows:\n  rules:\n  - {match: {type: a, addressed: no}, task: {recipient: b}}\n  - match: {type: c}\n")
+    loaded = config.load(home)
+    assert loaded.get("flows.rules") == [
+        {"match": {"type": ["a"], "addressed": False}, "task": {"recipient": "b"}},
+        {"match": {"type": ["c"]}},
+    ]
+    assert (loaded.get("flows.enabled"), loaded.get("flows.fallback")) == (True, "project_manager")
+
+
 def test_conditions_come_as_lists(home: Home) -> None:
     write(
         home,
@@ -260,6 +274,11 @@ WRONG = [
     ),
     ("rules:\n- route: [a]\n", "2: rules[0] has no match: say which messages it is for"),
     ("rules:\n- match: {type: a}\n", "2: rules[0] does nothing: give it a route, a priority or an action"),
+    ("flows: []\n", "1: flows must be a mapping of keys to values"),
+    ("flows:\n  rules: {}\n", "2: flows.rules must be a list of rules: begin each with -"),
+    ("flows:\n  rules:\n  - match: {tags: a}\n", "3: flows.rules[0] matches no type: say which events it is for"),
+    ("flows:\n  rules:\n  - {match: {type: a}, task: {type: b}}\n", "3: flows.rules[0] names nobody: give its task"),
+    ("flows: {fallback: 'a b'}\n", "1: flows.fallback is 'a b': it must be a name of at most 64 letters, digits and"),
     ("profiles:\n  codex: hold\n", "2: profiles.codex must be a mapping of keys to values"),
     ("- 1\n", "1: the file must be a mapping of keys to values"),
     ("some words\n", "1: the file must be a mapping of keys to values"),

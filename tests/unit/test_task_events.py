@@ -278,6 +278,15 @@ def test_a_database_of_another_version_is_left_as_it_is(desk: Desk, capfd: pytes
     assert "version 99" in capfd.readouterr().err
 
 
+def test_changes_of_long_ago_are_told_as_well(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 2)
+    sent = [desk.send() for _ in range(5)]
+    for path in (desk.queue.db_path, desk.queue.db_path + "-wal"):
+        os.utime(path, ns=(0, 0))
+    desk.look(1)
+    assert [one["task_id"] for one in contexts(desk)] == sent
+
+
 def test_while_nothing_changes_nothing_is_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.send()
     desk.look()

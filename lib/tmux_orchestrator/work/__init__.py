@@ -2,6 +2,8 @@
 
 - tasks: `queue` sends and claims, `ending` and `leases` see that each is done once; `message` is a task, `reading`
   what can be asked; `database` and `schema` keep the file
+- events and tasks: `flows` makes tasks of events, as a guest of the broker; `outbox` brings what becomes of tasks into
+  the log, as a guest of the state updater
 - the team of agent processes and its supervisor, beginning with `team`, then `supervisor`: `roster` says who there
   is, by the configuration; `member` is one of them, `state` what is kept of all on disk
 - its running: `processes`, `panes`; `kin` finds all processes of an agent; `measures` what they take

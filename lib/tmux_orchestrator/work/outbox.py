@@ -89,7 +89,7 @@ class Pump:
         try:
             if self._has_changed():
                 if self._tell():
-                    self._look_at = now
+                    self._look_at, self._seen = now, None
                 self._busy = 0
                 self._voice.well()
         except (OrcError, OSError) as error:
