@@ -68,14 +68,16 @@ def _follow(home: paths.Home) -> int:
 
 
 def _guests(home: paths.Home, settings: Config) -> Guest:
-    """What the task queue needs of a process that always runs: its events in the log, its alert rules, its accounts."""
+    """What the task queue needs of a process that always runs: it is told, watched, and kept small."""
     from tmux_orchestrator.eventlog.voice import Voice
     from tmux_orchestrator.ground.guest import Several
     from tmux_orchestrator.insight.task_alerts import Alerts
     from tmux_orchestrator.work.accounts import Accounts
     from tmux_orchestrator.work.outbox import Pump
+    from tmux_orchestrator.work.retention import Retention
 
-    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in (Pump, Alerts, Accounts)))
+    kinds = (Pump, Alerts, Accounts, Retention)
+    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in kinds))
 
 
 def _show(home: paths.Home, wanted: list[str], form: str | None) -> int:

@@ -189,7 +189,12 @@ FROM tasks WHERE live IS NULL AND status IN ('completed', 'failed', 'cancelled',
 AND task_id NOT IN (SELECT task_id FROM outbox)"""
 
 _OLD_DEPS = """
-DELETE FROM deps WHERE task_id NOT IN (SELECT task_id FROM tasks WHERE status IN ('queued', 'cancelled'))"""
+DELETE FROM deps WHERE NOT EXISTS (
+    SELECT 1 FROM tasks WHERE tasks.task_id = deps.task_id AND status IN ('queued', 'cancelled'))"""
+_OLD_METRICS = """
+DELETE FROM agent_metrics WHERE id IN (
+    SELECT id FROM (SELECT id, timestamp FROM agent_metrics ORDER BY id LIMIT ?) WHERE timestamp < ?)"""
+_PART = 500  # rows that are removed in one transaction: 5 ms
 
 
 def old(database: Database, days: int) -> int:
@@ -197,14 +202,25 @@ def old(database: Database, days: int) -> int:
     return int(database.rows(f"SELECT count(*) {_OLD}", _days_ago(days))[0][0])
 
 
-def prune(database: Database, days: int) -> int:
-    """Remove what ended, and what was measured, more than so many days ago; how many tasks."""
+def prune(database: Database, days: int) -> tuple[int, bool]:
+    """Remove some of what ended, and was measured, more than so many days ago; how many tasks, and is there more?"""
     before = _days_ago(days)
     with database:
-        gone = database.change(f"DELETE {_OLD}", before)
-        database.change(_OLD_DEPS)
-        database.change("DELETE FROM agent_metrics WHERE timestamp < ?", before)
-    return gone
+        gone = database.change(f"DELETE FROM tasks WHERE rowid IN (SELECT rowid {_OLD} LIMIT ?)", before, _PART)
+        values = database.change(_OLD_METRICS, _PART, before)
+        more = _PART in (gone, values)
+        if not more:
+            database.change(_OLD_DEPS)
+    return gone, more
+
+
+def prune_all(database: Database, days: int) -> int:
+    """`prune` until nothing old is left; how many tasks."""
+    total, more = 0, True
+    while more:
+        gone, more = prune(database, days)
+        total += gone
+    return total
 
 
 def _days_ago(days: int) -> str:

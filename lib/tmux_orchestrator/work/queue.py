@@ -337,7 +337,7 @@ class MessageQueue:
 
     def cleanup_old_tasks(self, days: int | None = None) -> int:
         """Remove tasks that ended, and metrics, older than so many days (None: as configured); how many tasks."""
-        return ending.prune(self.database, self.rules.days if days is None else days)
+        return ending.prune_all(self.database, self.rules.days if days is None else days)
 
     def stop(self) -> None:
         """Clean up, give space back, and close."""
