@@ -120,7 +120,7 @@ def _stamps(table: str, column: str) -> str:
     utc = f"strftime('%Y-%m-%dT%H:%M:%S', substr({column}, 1, 19), 'utc')"
     return f"""
 UPDATE {table} SET {column} = coalesce({utc} || '.' || substr(substr({column}, 21) || '000000', 1, 6) || 'Z', {column})
-WHERE {column} GLOB '{plain}' OR {column} GLOB '{plain}.[0-9]*[0-9]';
+WHERE {column} GLOB '{plain}*' AND substr({column}, 20) NOT GLOB '*[^0-9.]*';
 """
 
 
