@@ -181,7 +181,7 @@ LINES: list[Any] = [
     {"sender": {"a": 1}},
     {"type": True},
     {"type": SQL},
-    {"priority": "highest"},
+    {"priority": "urgent"},
     {"priority": True},
     {"priority": 1.0},
     {"priority": 10**30},
