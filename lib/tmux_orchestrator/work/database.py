@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from tmux_orchestrator.work.gate import Gate
+
     Row = tuple[Any, ...]
     Mend = Callable[[int, str, bool], object]  # see `salvage.mend`: inode, reason, without a second look?
 
@@ -67,6 +69,7 @@ class Database:
         self._pid = 0
         self._depth = 0
         self._lock = RLock()
+        self._gate: Gate | None = None
         self._mend = mend
         self._mends: list[int] = []
         self._look_at = 1 << 63
@@ -82,7 +85,10 @@ class Database:
             self._open()
         with self._lock:
             try:
-                found: list[Row] = self._connection.execute(sql, values).fetchall()
+                if self._gate is not None and self._gate.is_crowded(sql):
+                    found: list[Row] = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
+                else:
+                    found = self._connection.execute(sql, values).fetchall()
             except refusal.ERRORS as error:
                 if not refusal.is_busy(error):
                     self._failed(error)
@@ -103,7 +109,10 @@ class Database:
             self._open()
         with self._lock:
             try:
-                changed: int = self._connection.execute(sql, values).rowcount
+                if self._gate is not None and self._gate.is_crowded(sql):
+                    changed: int = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
+                else:
+                    changed = self._connection.execute(sql, values).rowcount
             except refusal.ERRORS as error:
                 if not refusal.is_busy(error):
                     self._failed(error)
@@ -121,7 +130,7 @@ class Database:
         while True:
             with self._lock:
                 try:
-                    cursor = cursor or self._in_turn(lambda: self._connection.execute(sql, values))
+                    cursor = cursor or self._begin(sql, values)
                     part = cursor.fetchmany(_PART)
                 except refusal.ERRORS as error:
                     self._failed(error)
@@ -129,6 +138,14 @@ class Database:
             if not part:
                 return
             yield from part
+
+    def _begin(self, sql: str, values: tuple[object, ...]) -> Any:
+        try:
+            return self._connection.execute(sql, values)
+        except refusal.ERRORS as error:
+            if not refusal.is_busy(error):
+                raise
+            return self._in_turn(lambda: self._connection.execute(sql, values))
 
     def _in_turn(self, ask: Callable[[], Any]) -> Any:
         """What it asks the connection for, as soon as no other process is in the way. Raises TryLater."""
@@ -141,11 +158,11 @@ class Database:
                     self._failed(error)
                 return None
 
-        if (answer := try_once()) is None:
-            from tmux_orchestrator.work import gate  # seldom
+        if self._gate is None:
+            from tmux_orchestrator.work.gate import Gate  # seldom
 
-            answer = gate.until(self.path + "-gate", self._patience, try_once)
-        if answer is None:
+            self._gate = Gate(self.path + "-gate")
+        if (answer := self._gate.until(self._patience, try_once)) is None:
             raise TryLater(f"{self.path} is locked by another process: try again")
         return answer
 
@@ -197,6 +214,9 @@ class Database:
 
     def _drop(self) -> None:
         connection, self._connection, self._pid = self._connection, None, 0
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
         if connection is not None:
             connection.close()  # of itself it would live until the next collection of garbage
 
