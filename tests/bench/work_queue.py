@@ -20,7 +20,7 @@ from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import Message, MessageQueue
 
 ROUNDS, CYCLES = 20, 500
-RACES, EACH = 5, 300
+RACES, EACH = 11, 200
 SENDS, WAITS = 40, 300
 BOUNDS = {"litequeue": 0.9, "redis": 0.3}
 NAMES = {
