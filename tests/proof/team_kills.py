@@ -22,7 +22,7 @@ FREELY = "restart: {max: 1000, within: 1}\nlog: {max_mb: 1000}\nstop: {timeout: 
 
 
 def check(quick: bool) -> list[Row]:
-    return proved(partial(kills, 20 if quick else 200), partial(stops, 5 if quick else 40))
+    return proved(partial(kills, 20 if quick else 100), partial(stops, 5 if quick else 30))
 
 
 def _team(folder: str) -> Team:

@@ -188,7 +188,7 @@ def test_who_forked_and_left_is_found_by_its_mark(home: Home) -> None:
 
 
 def test_a_stopped_agent_that_cannot_even_hear_is_ended(home: Home) -> None:
-    with Team(home, f"a: {{command: {FOREVER}}}") as team:
+    with Team(home, f"a: {{command: {FOREVER}, stop_timeout: 600}}") as team:
         pid = team.wait("a", state="running").pid
         os.kill(pid, signal.SIGSTOP)
         assert team.ask("stop", "a").returncode == 0
@@ -370,6 +370,18 @@ def test_an_agent_knows_who_it_is(home: Home) -> None:
         assert told == [("agent", "a", True), ("agent", "x", False)]
 
 
+def test_an_agent_is_known_before_the_state_is_written(home: Home) -> None:
+    with Team(
+        home, f"a: {{command: {shell('rm $ORC_HOME/logs/run/team.json; orc-publish hello; exec sleep 1000')}}}"
+    ) as team:
+        wait_until(lambda: team.said("a"), what="its event")
+        lines = [line for file in Path(home.events).glob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]]
+        told = [json.loads(line)["source"] for line in lines]
+        assert [(one["identifier"], one["verified"]) for one in told] == [("a", True)]
+        os.kill(team.child.pid, signal.SIGTERM)
+        assert team.child.wait(30) == 0
+
+
 def test_an_event_starts_one_and_is_told_to_it(home: Home) -> None:
     agent = f"a: {{command: {shell('echo got $ORC_TEAM_EVENT_TYPE $ORC_TEAM_EVENT_ID; sleep 0.1')}, triggers: [go]}}"
     with Team(home, agent) as team:
@@ -384,8 +396,13 @@ def test_an_event_starts_one_and_is_told_to_it(home: Home) -> None:
         team.wait("a", state="waiting", run=2)
         team.again()
         subprocess.run([f"{ROOT}/bin/orc-publish", "--type", "go", "y"], capture_output=True, check=True)
-        wait_until(lambda: len(team.said("a")) == 3, what="the third run, and no second of the others")
+        wait_until(lambda: len(set(team.said("a"))) == 3, what="the third run, and no second of the others")
         team.wait("a", state="waiting", run=3)
+        many = [f"{ROOT}/bin/orc-publish", "--type", "go", "--lines"]
+        done = subprocess.run(many, input="1\n2\n3\n", capture_output=True, text=True, check=True)
+        team.wait("a", state="waiting", run=6)
+        said = list(dict.fromkeys(team.said("a")))  # a kill of the supervisor may show lines twice
+        assert said[3:] == [f"got go {one}" for one in done.stdout.split()]
 
 
 def test_an_interval_starts_one_again_and_again(home: Home) -> None:
@@ -436,6 +453,8 @@ def test_silence_after_signs_of_life_is_told_once(home: Home) -> None:
         os.kill(beating, signal.SIGSTOP)
         wait_until(lambda: team.subjects(), 30, "the warning")
         assert team.status()["a"]["state"] == "unresponsive" and team.status()["b"]["state"] == "running"
+        so_far = team.kept("a").up_ns
+        wait_until(lambda: team.kept("a").up_ns > so_far + 1_500_000_000, 30, "two more looks")
         os.kill(beating, signal.SIGCONT)
         team.wait("a", late=False, run=1)
         assert team.subjects() == [("high", "Agent Unresponsive", "a")]
@@ -508,6 +527,7 @@ def test_what_is_no_request_is_removed_and_changes_nothing(home: Home) -> None:
         (asked / "link.ask").symlink_to("/etc/passwd")
         (asked / "other").write_text("stays")
         wait_until(lambda: [file.name for file in asked.iterdir()] == ["other"], what="their removal")
+        assert team.ask("start", "a").stdout == "a: running\n"
         assert team.kept("a").pid == pid and team.child.poll() is None
 
 

@@ -127,6 +127,6 @@ class Output:
 def _readable(line: bytes) -> str:
     """What a terminal would show of it in the end, without colours; what is longer than a line may be is cut."""
     more = len(line) > LONGEST
-    text = line[:LONGEST].decode("utf-8", "replace").lstrip("\0").rstrip("\r")
+    text = line[:LONGEST].decode("utf-8", "replace").rstrip("\r")
     text = _SEQUENCES.sub("", text).rpartition("\r")[2]
     return clean(text, keep="\t") + ("…" if more else "")

@@ -96,7 +96,12 @@ class Desk:
         try:
             given: dict[str, Any] = fastjson.loads(files.read(path, _LIMIT) or b"")
             word, agents, force = given["word"], given["agents"], given["force"]
-            if word in WORDS and type(force) is bool and all(type(one) is str for one in agents):
+            if (
+                word in WORDS
+                and type(force) is bool
+                and type(agents) is list
+                and all(type(one) is str for one in agents)
+            ):
                 return Request(name, word, list(agents), force)
         except (OSError, OrcError, ValueError, KeyError, TypeError, AttributeError):
             pass

@@ -262,7 +262,7 @@ class Supervisor:
 
     def _save(self) -> None:
         data = state.encode(self.desk.team)
-        if data != self._saved:
+        if data != self._saved or not os.path.lexists(crew.file(self.home)):
             state.save(self.home, data)
             self._saved = data
         self._dirty = False
