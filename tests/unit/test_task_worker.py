@@ -205,7 +205,9 @@ def test_a_guard_that_was_killed_is_replaced(queue: MessageQueue, tmp_path: Path
     with Command("run", "-r", "dev", "--jobs", "2", "--", "sh", "-c", STUBBORN.format(file=file)) as worker:
         sent(queue)
         first = pids(file, 2)
-        os.kill(_guard(worker.process.pid), signal.SIGKILL)
+        old = _guards(worker.process.pid)
+        os.kill(old[0], signal.SIGKILL)
+        wait_until(lambda: set(_guards(worker.process.pid)) - set(old), what="another guard")
         sent(queue)
         numbers = pids(file, 4)
         assert set(first) < set(numbers) and not are_gone(first[:1])
@@ -214,9 +216,12 @@ def test_a_guard_that_was_killed_is_replaced(queue: MessageQueue, tmp_path: Path
         wait_until(lambda: are_gone(numbers), what="the end of both commands and their children")
 
 
-def _guard(worker: int) -> int:
-    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-    return next(int(child) for child in children if b"guard.py" in Path(f"/proc/{child}/cmdline").read_bytes())
+def _guards(worker: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{worker}/task/{worker}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            found += [int(child)] if b"guard.py" in Path(f"/proc/{child}/cmdline").read_bytes() else []
+    return found
 
 
 def test_what_a_command_leaves_in_its_group_ends_with_it(queue: MessageQueue, tmp_path: Path) -> None:

@@ -28,24 +28,35 @@ _SECOND = 1_000_000_000
 
 
 class Guard:
-    """The process that ends the groups of a worker that is no more; started when it is needed, again if it dies."""
+    """The process that ends the groups of a worker that is no more; if it dies itself, another is told of them all."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
+        self.pidfd = -1  # readable when it has died
 
     def ready(self) -> int:
         """The descriptor on which a command names itself."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
+            self._start()
+        self.renew()
+        return self._pipe()
+
+    def renew(self) -> None:
+        """Start another if it has died."""
+        if self._process is not None and self._process.poll() is not None:
             self.close()
-            argv = [sys.executable, "-I", "-S", guard.__file__]
-            null = subprocess.DEVNULL
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=null, stderr=null, bufsize=0, start_new_session=True, cwd="/"
-            )
-            for group in self._groups:
-                self._say(b"+", group)
-        return self._fd()
+            self._start()
+
+    def _start(self) -> None:
+        argv = [sys.executable, "-I", "-S", guard.__file__]
+        null = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=null, stderr=null, bufsize=0, start_new_session=True, cwd="/"
+        )
+        self.pidfd = os.pidfd_open(self._process.pid)
+        for group in self._groups:
+            self._say(b"+", group)
 
     def add(self, group: int) -> None:
         self._groups.add(group)  # it has said so itself
@@ -56,11 +67,11 @@ class Guard:
 
     def _say(self, sign: bytes, group: int) -> None:
         try:
-            os.write(self._fd(), b"%b%d\n" % (sign, group))
+            os.write(self._pipe(), b"%b%d\n" % (sign, group))
         except OSError:
-            pass  # it is gone: the next command starts another
+            pass  # it is gone: the next one hears of it
 
-    def _fd(self) -> int:
+    def _pipe(self) -> int:
         assert self._process is not None and self._process.stdin is not None
         return self._process.stdin.fileno()
 
@@ -70,7 +81,8 @@ class Guard:
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._process.wait()
-            self._process = None
+            os.close(self.pidfd)
+            self._process, self.pidfd = None, -1
 
 
 class _Stream:
@@ -216,7 +228,12 @@ def _spawn(argv: list[str], message: Message, told: int) -> subprocess.Popen[byt
 def _begin(worker: int, told: int) -> None:
     """In the child, before it is the command."""
     children.die_with_parent(worker)
-    os.write(told, b"+%d\n" % os.getpid())
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        os.write(told, b"+%d\n" % os.getpid())
+    except OSError:
+        pass  # the guard has just died: the worker will tell the next one
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _environment(message: Message, text: str) -> dict[str, str]:

@@ -136,7 +136,7 @@ class Worker:
 
     def _wait(self) -> None:
         changes = self._changes.fileno()
-        fds = [self._wakeup, changes]
+        fds = [self._wakeup, changes, self._guard.pidfd]
         for errand in self._errands:
             fds += errand.fds()
         ready = watch.readable(fds, max(0, self._next() - clock.boot_ns()) / _SECOND)
@@ -165,6 +165,7 @@ class Worker:
 
     def _turn(self) -> None:
         """Look after each command that runs."""
+        self._guard.renew()
         if self._stops > self._stopped:
             self._stop()
         is_time = self._is_changed and clock.boot_ns() >= self._look_at
