@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections import Counter
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,8 @@ from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
 
 SECOND = 1_000_000_000
-BIN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/bin"
+TESTS = os.path.dirname(os.path.abspath(__file__))
+BIN = os.path.dirname(TESTS) + "/bin"
 ENDS = ("completed", "failed", "cancelled", "dead")
 
 
@@ -103,11 +105,12 @@ def ended_more_than_once(queue: MessageQueue) -> list[str]:
 
 
 class Command:
-    """A running `orc-task`, ended with the block."""
+    """A running `orc-task`, or the program of tests/programs that stands in for it, ended with the block."""
 
-    def __init__(self, *argv: str, **env: str) -> None:
+    def __init__(self, *argv: str, program: str = "", **env: str) -> None:
+        words = [sys.executable, f"{TESTS}/programs/{program}"] if program else [f"{BIN}/orc-task"]
         self.process = subprocess.Popen(
-            [f"{BIN}/orc-task", *argv],
+            [*words, *argv],
             env=os.environ | env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
