@@ -341,10 +341,8 @@ class Database:
 
 
 def _drop_inherited() -> None:
-    """After a fork: close what the parent opened, all of it, before anything is opened.
-
-    SQLite takes the locks of the parent's connections for this process's own, and would take none.
-    """
+    """After a fork, before anything is opened: close all that the parent had open. SQLite takes the locks of that for
+    this process's own, and would take none."""
     mine = os.getpid()
     for one in [known() for known in _opened]:
         if one is not None and one._pid not in (0, mine):
