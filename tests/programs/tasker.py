@@ -47,7 +47,8 @@ def work(queue: MessageQueue, file: int, count: int, lease: float, takes: float)
                 continue
             said = f"{task.task_id} {task.token}\n".encode()
             os.write(file, b"claim " + said)
-            time.sleep(random.uniform(0, takes))
+            is_long = task.payload["number"] % 25 == 0  # the second claim runs yet when the first comes too late
+            time.sleep(min(0.2 * task.attempt**2, 0.8) if is_long else random.uniform(0, takes))
             os.write(file, b"try " + said)
             done(queue, task)
             os.write(file, b"done " + said)

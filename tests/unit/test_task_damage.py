@@ -6,6 +6,8 @@ import os
 import random
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import reading, salvage
+from tmux_orchestrator.work import database, reading, salvage
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.pages import Pages
@@ -52,12 +54,12 @@ def fill(home: Home, count: int = 60, close: bool = True) -> MessageQueue:
 
 
 def content(path: str) -> dict[str, list[Any]]:
-    database = Database(path)
+    opened = Database(path)
     names = ("tasks", "agent_metrics", "deps", "limits", "outbox", "meta")
     try:
-        return {name: sorted(database.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
+        return {name: sorted(opened.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
     finally:
-        database.close()
+        opened.close()
 
 
 def kept(path: str) -> list[str]:
@@ -331,6 +333,52 @@ def test_a_wal_deleted_under_a_running_queue_loses_nothing(home: Home, path: str
     assert salvage.findings(path) == []
 
 
+def test_who_opens_after_the_wal_was_deleted_finds_all(home: Home, path: str) -> None:
+    queue = fill(home, close=False)
+    before = queue.size()
+    os.unlink(path + "-wal")
+    other = MessageQueue(home=home)
+    assert other.size() == before
+    assert queue.send(Message("a", "dev", "t", {}, task_id="task-new")) and other.size() == before + 1
+    queue.close()
+    other.close()
+
+
+def test_what_is_changed_while_the_file_goes_aside_is_recovered_too(
+    home: Home, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = fill(home, close=False)
+
+    def passes(seconds: float) -> None:
+        """Somebody looked just before, and changes something just before the next look."""
+        assert seconds * 1e9 > database.LOOK
+        queue.database._look_at = 1 << 62
+        queue.send(Message("a", "dev", "t", {}, task_id="task-between"))
+
+    monkeypatch.setattr(time, "sleep", passes)
+    assert salvage.mend(home, path, 0, "test", sure=True)
+    queue.close()
+    assert "task-between" in {row[0] for row in content(path)["tasks"]}
+
+
+def test_a_new_database_has_nothing_of_a_deleted_one_that_others_use(home: Home, path: str) -> None:
+    fill(home, 300)
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM tasks').fetchone()"
+    program += "; c.execute('UPDATE tasks SET sender = 1'); c.commit(); print('ready', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == "ready\n"
+    os.unlink(path)
+    queue = MessageQueue(home=home)
+    assert queue.size() == 0 and queue.send(Message("a", "dev", "t", {}, task_id="task-new"))
+    other.stdin.close()
+    other.stdout.close()
+    assert other.wait(30) == 0
+    queue.close()
+    assert salvage.findings(path) == [] and len(content(path)["tasks"]) == 1
+
+
 def test_check_and_repair(home: Home, path: str) -> None:
     _, err = task("check", code=65)
     assert "there is no database" in err
@@ -349,9 +397,9 @@ def test_check_and_repair(home: Home, path: str) -> None:
 
 def test_a_newer_version_is_refused_and_left_alone(home: Home, path: str) -> None:
     fill(home)
-    database = Database(path)
-    database.change("PRAGMA user_version = 99")
-    database.close()
+    opened = Database(path)
+    opened.change("PRAGMA user_version = 99")
+    opened.close()
     before = Path(path).read_bytes()
     for argv in (["list"], ["send", "-r", "dev", "x"], ["depth"]):
         _, err = task(*argv, code=65)

@@ -125,6 +125,7 @@ def test_on_a_read_only_file_system_reading_works(home: Home, tmp_path: Path, cr
     queue.send(Message("a", "dev", "t", {}, task_id="task-one"))
     queue.send(Message("a", "dev", "t", {}, task_id="task-two", expires="2020-01-01T00:00:00Z"))
     task("list")
+    queue.database.change("UPDATE meta SET value = 'another' WHERE name = 'boot'")
     if not crashed:
         queue.close()
     with mounted(tmp_path / "disk", "size=8m") as there:

@@ -247,7 +247,10 @@ class Database:
         if self._depth:
             return False  # the end of the transaction will tell
         self._look_at = monotonic_ns() + LOOK
-        now = place.inodes(self.path)
+        try:
+            now = place.inodes(self.path)
+        except SystemFailure:
+            return False  # of a disk that does not answer: it is done where it was done
         if now == self._inodes:
             return False
         if now[0] == self._inodes[0]:

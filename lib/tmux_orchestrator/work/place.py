@@ -76,13 +76,15 @@ def uri(path: str) -> str:
 
 
 def inodes(path: str) -> tuple[int, ...]:
-    """Of the file, its WAL and the WAL's index; 0 for what is not there."""
+    """Of the file, its WAL and the WAL's index; 0 for what is not there. Raises SystemFailure where nobody can tell."""
     found = []
     for part in PARTS:
         try:
             found.append(os.lstat(path + part).st_ino)
-        except OSError:
+        except FileNotFoundError:
             found.append(0)
+        except OSError as error:
+            raise SystemFailure(f"cannot look at {path + part} ({error.strerror}): see to the disk") from None
     return tuple(found)
 
 
