@@ -39,6 +39,15 @@ told() { orc-read --type "$1" -o message.content.body; }
   equals "$(tasks)" $'project_manager\tbug_report\t1\tqueued\nassistant\tdemo_request\t5\tqueued'
 }
 
+@test "orc-broker --once makes the tasks that are due; nothing is made of nothing" {
+  expect 0 orc-broker --once
+  [ ! -e "$ORC_HOME/data" ]
+  orc-publish --type spec_created "ready"
+  expect 0 orc-broker --once
+  expect 0 orc-broker --once
+  equals "$(tasks)" $'code_developer\tspec_created\t5\tqueued'
+}
+
 @test "an agent in a pane is told that there is work" {
   orc-run code_developer --session web --profile plain -- cat >/dev/null
   expect 0 orc-component start broker state_updater

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from support_faults import Faults, Killed
 from support_watch import settings
 from tmux_orchestrator.eventlog import daylog, event, reader
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.eventlog.voice import Voice
-from tmux_orchestrator.ground import clock, files
+from tmux_orchestrator.ground import clock, config_schema, files
+from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import flows, reading
+from tmux_orchestrator.work import flows, message, reading
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.flows import Flows
 from tmux_orchestrator.work.queue import MessageQueue
@@ -197,8 +200,9 @@ def test_a_time_and_an_end(desk: Desk) -> None:
     desk.say("spec_created", not_before=later)
     desk.say("spec_created", expires=later)
     desk.say("spec_created", not_before="soon", expires="never")
+    desk.say("spec_created", not_before="2199-01-01T02:00:00+02:00")
     found = [(one["not_before"], one["expires"]) for one in desk.tasks()]
-    assert found == [(later, None), (None, later), (None, None)]
+    assert found == [(later, None), (None, later), (None, None), ("2199-01-01T00:00:00.000000Z", None)]
 
 
 def test_the_queue_is_never_full_for_what_is_promised(desk: Desk) -> None:
@@ -270,12 +274,12 @@ def test_each_event_makes_one_task_wherever_its_host_dies(desk: Desk, how: str) 
 def test_killed_around_the_database(desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     put = Flows._put
 
-    def dies(self: Flows, message: Any, event_id: str, by_rule: bool) -> None:
+    def dies(self: Flows, queue: Any, message: Any, event_id: str, by_rule: bool) -> None:
         if event_id == said[1]:
             if when == "after":
-                put(self, message, event_id, by_rule)
+                put(self, queue, message, event_id, by_rule)
             raise Killed
-        put(self, message, event_id, by_rule)
+        put(self, queue, message, event_id, by_rule)
 
     said = [desk.say("spec_created") for _ in range(3)]
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -315,7 +319,7 @@ def test_it_goes_on_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     desk.kill()
     said = desk.say("spec_created")
     taken: list[str] = []
-    monkeypatch.setattr(Flows, "_put", lambda self, message, event_id, by_rule: taken.append(event_id))
+    monkeypatch.setattr(Flows, "_put", lambda self, queue, message, event_id, by_rule: taken.append(event_id))
     desk.turn()
     assert taken == [said]
 
@@ -421,6 +425,76 @@ def test_lines_that_somebody_wrote_by_hand_stop_nothing(desk: Desk) -> None:
     found = {one["payload"]["event"]: one for one in desk.tasks()}
     assert list(found) == ["good-id", "third-id", last]
     assert found["good-id"]["sender"] == "human" and found["third-id"]["sender"] == "agent"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["recipient", "type", "priority", "severity", "event", "body"])
+EVENTS = st.fixed_dictionaries(
+    {
+        "id": st.just("some-id") | JSON,
+        "timestamp": st.just("2026-11-26T18:00:00Z") | st.text(max_size=30),
+        "source": st.fixed_dictionaries({"type": st.sampled_from(["agent", "daemon"]), "identifier": JSON}) | JSON,
+        "to": st.just({}) | JSON,
+        "message": st.fixed_dictionaries(
+            {
+                "type": st.sampled_from(sorted(flows.TYPES)),
+                "content": st.fixed_dictionaries(
+                    {"body": st.just("b") | JSON, "context": st.dictionaries(NAMES, JSON, max_size=4) | JSON}
+                ),
+            }
+        ),
+        "metadata": st.dictionaries(st.sampled_from(["correlation_id", "expires", "not_before", "hops"]), JSON) | JSON,
+    }
+)
+
+
+@given(EVENTS)
+@example({"id": "some-id", "timestamp": "x", "message": {"type": "bug_report", "content": {"body": "b"}}})
+def test_whatever_an_event_holds_it_is_a_task_or_none(one: Any) -> None:
+    found = flows._checked(json.dumps(one).encode())
+    made = MAKER.task(found) if found is not None else None
+    if made is not None:
+        made[0].checked()
+        assert all(message.moment(one, "it") for one in (made[0].expires, made[0].not_before) if one is not None)
+
+
+class Maker(Flows):
+    """With the usual rules, and nothing else."""
+
+    def __init__(self) -> None:
+        self._settings = Config({"values": config_schema.defaults(), "stamp": [], "digest": "", "variables": {}})
+        self.rules = [flows.Rule(rule) for rule in self._settings.get("flows.rules")]
+
+
+MAKER = Maker()
+
+
+def test_what_no_database_takes_stops_nothing(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    said = [desk.say("spec_created", not_before=when) for when in (None, "2999-01-01T00:00:00Z", None)]
+    desk.turn(8)
+    assert [one["payload"]["event"] for one in desk.tasks()] == [said[0], said[2]]
+    assert capfd.readouterr().err.count(f"WARNING host: flows: {said[1]} makes no task") == 1
+    desk.queue.database.migrate(1)
+    desk.say("spec_created")
+    assert len(desk.tasks()) == 3, "a version that was brought back is brought forth again"
+
+
+def test_a_defect_of_ours_stops_one_event_alone(
+    desk: Desk, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [desk.say("spec_created") for _ in range(3)]
+    task = Flows.task
+
+    def slips(self: Flows, one: Any) -> Any:
+        return task(self, one if one["id"] != said[1] else {})
+
+    monkeypatch.setattr(Flows, "task", slips)
+    assert [one["payload"]["event"] for one in desk.tasks()] == [said[0], said[2]]
+    assert "makes no task: KeyError" in capfd.readouterr().err
 
 
 def event_line(event_id: str, source: Any, context: Any, metadata: Any) -> bytes:

@@ -29,8 +29,9 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work.database import Database
-from tmux_orchestrator.work.message import FIRST, LAST, Message, name
+from tmux_orchestrator.work.message import FIRST, LAST, Message, moment, name
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.refusal import Damaged
 from tmux_orchestrator.work.sending import LEVELS
 
 Event = dict[str, Any]
@@ -91,6 +92,7 @@ class Flows:
         self._waiting: deque[bytes] = deque()  # read, and not yet tasks; the cursor stands before them
         self._queue: _Queue | None = None
         self._busy = 0
+        self._refused = ""  # the event that the database does not take
         self.configure(settings)
 
     def configure(self, settings: Config) -> None:
@@ -165,8 +167,11 @@ class Flows:
         done = 0
         while self._waiting and done < _MOST:
             one = _checked(self._waiting[0])
-            if one is not None:
-                self._take(one)
+            try:
+                if one is not None:
+                    self._take(one)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                self._voice.complain(f"flows: an event makes no task: {error!r}")  # no line may stop the others
             self._waiting.popleft()
             done += 1
         if not self._waiting and (done or clock.boot_ns() - self._saved_at > _SECOND):
@@ -182,12 +187,17 @@ class Flows:
         if one["metadata"]["hops"] > most:
             self._refuse(one, message, most)
             return
+        self._queue = self._queue or _Queue(None, self.home, self._settings)
         try:
             message.checked()
+            self._put(self._queue, message, one["id"], by_rule)
+        except Damaged:
+            raise
         except DataError as error:
+            if self._refused != one["id"]:
+                self._refused = one["id"]
+                raise  # once more, with a database that is opened anew: it may have been another version
             self._voice.say(f"WARNING flows: {one['id']} makes no task: {error}")
-            return
-        self._put(message, one["id"], by_rule)
         self._busy = 0
         self._voice.well()
 
@@ -218,15 +228,14 @@ class Flows:
         message.expires, message.not_before = _stamp(metadata.get("expires")), _stamp(metadata.get("not_before"))
         return message, by_rule
 
-    def _put(self, message: Message, event_id: str, by_rule: bool) -> None:
-        self._queue = self._queue or _Queue(None, self.home, self._settings)
+    def _put(self, queue: _Queue, message: Message, event_id: str, by_rule: bool) -> None:
         key = _digest(message.recipient, message.type, message.correlation_id or "")
         head = f"flow.{'rule' if by_rule else 'rest'}.{key}"
         message.task_id = f"{head}.{_digest(event_id)[:8]}"
-        with self._queue.database as database:
+        with queue.database as database:
             sql = "SELECT status FROM tasks WHERE task_id >= ? AND task_id < ?"
             if all(status in _FRUITLESS for (status,) in database.rows(sql, f"{head}.", f"{head}/")):
-                self._queue.send(message)  # one with the same id stays as it is
+                queue.send(message)  # one with the same id stays as it is
         if not database.is_current():
             raise TryLater(f"{database.path} was replaced while it was changed: try again")
 
@@ -307,8 +316,8 @@ def _is_addressed(one: Event) -> bool:
 def _stamp(text: str | None) -> str | None:
     """The time as tasks have it; None for what is none."""
     try:
-        return clock.stamp(clock.parse_stamp(text)) if text else None
-    except (ValueError, OverflowError):
+        return clock.stamp(moment(text, "the time")) if text else None
+    except DataError:
         return None
 
 
