@@ -396,6 +396,15 @@ def test_rows_that_were_written_by_hand_stop_nothing(desk: Desk) -> None:
     assert desk.told()[-1]["id"].endswith(".5")
 
 
+def test_what_is_no_text_is_let_go_and_the_rest_is_told(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    sent = [desk.send() for _ in range(4)]
+    bad = "UPDATE tasks SET recipient = CAST(x'ff41' AS TEXT) WHERE task_id IN (?, ?)"
+    desk.queue.database.change(bad, sent[1], sent[2])
+    desk.look()
+    assert [one["task_id"] for one in contexts(desk)] == [sent[0], sent[3]]
+    assert capfd.readouterr().err.count("is not told") == 1
+
+
 # who is told that there is work
 
 

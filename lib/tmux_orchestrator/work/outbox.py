@@ -27,6 +27,7 @@ from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import ending, place
 from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import path_of
+from tmux_orchestrator.work.refusal import Damaged
 
 if TYPE_CHECKING:
     from tmux_orchestrator.eventlog.daylog import Prepared
@@ -162,7 +163,7 @@ class Pump:
             self._lock.release()
 
     def _tell_from(self, database: Database) -> bool:
-        rows = database.rows(_ROWS, BATCH)
+        rows = self._rows(database)
         if not rows:
             return False
         if not self._is_sure or os.fstat(self._lock.fd).st_size:
@@ -184,6 +185,19 @@ class Pump:
             database.change("UPDATE meta SET value = ? WHERE name = 'told'", str(told + len(rows)))
         os.ftruncate(self._lock.fd, 0)
         return len(rows) == BATCH
+
+    def _rows(self, database: Database) -> list[Row]:
+        """The next batch. What somebody wrote by hand, and is no text, is let go: it keeps nothing else back."""
+        while True:
+            for most in (BATCH, 1):
+                try:
+                    return database.rows(_ROWS, most)
+                except Damaged:
+                    raise
+                except DataError as error:
+                    trouble = error
+            database.change("DELETE FROM outbox WHERE n = (SELECT min(n) FROM outbox)")
+            self._voice.complain(f"a change of a task is not told: {trouble}")
 
     def _count(self, database: Database) -> tuple[str, int]:
         """How the ids begin, and how many there are."""
