@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
 
+ROOT = Path(__file__).resolve().parents[2]
 RULES = "team: {message_queue: {lease: 60, attempts: 3, retry_backoff: [5, 15], max_size: 10}}"
 
 
@@ -79,6 +81,17 @@ def test_the_documents_example(home: Home) -> None:
     assert queue.cleanup_old_tasks(days=30) == 0
     queue.stop()
     assert os.stat(home.root + "/data/orchestrator.db").st_mode & 0o777 == 0o600
+
+
+def test_the_example_of_the_documentation_runs_word_for_word(home: Home) -> None:
+    text = (ROOT / "docs/tasks.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert found["message"].payload == {"spec_id": "SPEC-071"}
+    queue = MessageQueue()
+    assert states(queue) == {found["message"].task_id: "completed"}
+    queue.close()
 
 
 # order
