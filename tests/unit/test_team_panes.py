@@ -116,6 +116,7 @@ def test_one_that_a_person_restarts_is_not_restarted_again(system: System) -> No
 def test_one_that_is_unwanted_before_it_runs_does_not_stay(system: System) -> None:
     with Team(Home(system.root), agent("a")) as team:
         wait_until(lambda: team.kept("a").state in ("starting", "running"), what="its start")
-        assert team.end() == 0
+        stopped = team.ask("stop", "a")
+        assert (stopped.returncode, stopped.stdout) == (0, "a: stopped\n")
         found = registered(system, "a")
         assert found is None or not found.alive()
