@@ -371,15 +371,13 @@ def test_an_agent_knows_who_it_is(home: Home) -> None:
 
 
 def test_an_agent_is_known_before_the_state_is_written(home: Home) -> None:
-    with Team(
-        home, f"a: {{command: {shell('rm $ORC_HOME/logs/run/team.json; orc-publish hello; exec sleep 1000')}}}"
-    ) as team:
+    text = "f=$ORC_HOME/logs/run/team.json; until grep -q '\"pid\": [1-9]' $f; do sleep 0.01; done; rm $f"
+    with Team(home, f"a: {{command: {shell(text + '; orc-publish hello; exec sleep 1000')}}}") as team:
         wait_until(lambda: team.said("a"), what="its event")
         lines = [line for file in Path(home.events).glob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]]
         told = [json.loads(line)["source"] for line in lines]
         assert [(one["identifier"], one["verified"]) for one in told] == [("a", True)]
-        os.kill(team.child.pid, signal.SIGTERM)
-        assert team.child.wait(30) == 0
+        assert team.end() == 0
 
 
 def test_an_event_starts_one_and_is_told_to_it(home: Home) -> None:
@@ -520,9 +518,9 @@ def test_what_is_no_request_is_removed_and_changes_nothing(home: Home) -> None:
     with Team(home, f"a: {{command: {FOREVER}}}") as team:
         pid = team.wait("a", state="running").pid
         asked = Path(home.run, "team", "asked")
-        for number, text in enumerate(
-            [b"", b"{", b"[1]", b'{"word": "stop", "agents": "a", "force": 1}', b"\xff" * 70_000]
-        ):
+        wrong = [b"", b"{", b"[1]", b"\xff" * 70_000]
+        wrong += [b'{"word": "stop", "agents": %s, "force": %s}' % two for two in ((b'"a"', b"true"), (b'["a"]', b"1"))]
+        for number, text in enumerate(wrong):
             (asked / f"{number}.ask").write_bytes(text)
         (asked / "link.ask").symlink_to("/etc/passwd")
         (asked / "other").write_text("stays")
