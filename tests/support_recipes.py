@@ -35,6 +35,8 @@ class Desk:
     def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.home = home or folder / "home"
         self.repo, self.remote = folder / "a project", folder / "remote.git"
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        (self.home / "orchestrator_config.yaml").write_text("ratelimits: {github: 100/s}\n")
         self.standin, programs = folder / "standin", folder / "programs"
         for made in (self.standin, programs):
             made.mkdir()

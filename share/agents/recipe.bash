@@ -18,6 +18,8 @@ PATH=$PATH:$HERE/../../bin # cron's has not got them
 ITEM='^[A-Z][A-Z0-9]{0,9}-[0-9]{1,6}$'
 SPEC='^SPEC-[0-9]{1,6}$'
 COMMIT='^[0-9a-f]{40}([0-9a-f]{24})?$'
+# What the CLIs say, at the beginning of a line of theirs, when they are asked once and may not go on.
+LIMITED='^(error: )?(you.{1,3}ve (hit|reached) your .*limit|(claude ai )?(usage|session|weekly|5-hour) limit reached)'
 MOST=1048576 # bytes that are kept of what a program prints
 child='' tree='' scratch=''
 
@@ -237,7 +239,7 @@ run() { # IN OUT COMMAND...: in the worktree, its standard output in OUT, for at
 }
 
 ask() { # PROMPT OUT DATA...: the agent CLI; the data are files, each shown under its name as what others wrote
-  local prompt file name
+  local prompt file name pipe keeper status=0
   command -v "${cli[0]:-claude}" >/dev/null ||
     fail 69 "there is no agent CLI ${cli[0]:-}: install claude, codex or gemini, or name another as cli"
   prompt=$(setting prompts "$HERE/prompts")/$1.md
@@ -251,9 +253,27 @@ ask() { # PROMPT OUT DATA...: the agent CLI; the data are files, each shown unde
       head -c 65536 -- "$file" | tr -d '\000-\010\013-\037\177' | sed 's/^/    /'
     done
   } >"$scratch/prompt"
-  run "$scratch/prompt" "$scratch/said" "${cli[@]}" || fail 1 "the agent CLI failed ($?): see what it said"
+  exec {pipe}> >(exec 9>&- && tee >(cat >&2) | tail -c 8192 >"$scratch/complaints")
+  keeper=$!
+  run "$scratch/prompt" "$scratch/said" "${cli[@]}" 2>&"$pipe" || status=$?
+  exec {pipe}>&-
+  if [ "$status" != 0 ]; then
+    timeout 2 tail --pid="$keeper" -s 0.05 -f /dev/null || :
+    limited
+    fail 1 "the agent CLI failed ($status): see what it said"
+  fi
   jq -Rsj '.[:200000]' "$scratch/said" >"$2" # UTF-8, whatever it said
   grep -q '[^[:space:]]' "$2" || fail 1 "the agent CLI said nothing: see that it answers: ${cli[*]}"
+}
+
+limited() { # did it fail at a usage limit? Then all tasks of its account wait (docs/limits.md), and so does ours
+  local text until
+  text=$(tail -qn 5 -- "$scratch/said" "$scratch/complaints" 2>/dev/null | grep -aiE -m 1 "$LIMITED") || return 0
+  until=$(sed -nE 's/.*(resets?( at)?|try again at|reached\|) *([^.|]{1,40}).*/\3/Ip' <<<"$text")
+  ORC_TASK_CORRELATION_ID='' publish credit_exhausted high "credit_exhausted.$(once "$ORC_TASK_ID" "$EPOCHREALTIME")" \
+    "$(jq -nc --arg agent "$queue" --arg until "$(line "$until" 40)" '$ARGS.named | if .until == "" then del(.until) else . end')" \
+    "$me has reached a usage limit: $(line "$text")"
+  fail 75 "the agent CLI has reached a usage limit: the task waits"
 }
 
 check() { # OUT: what is configured as tests, in the worktree
@@ -261,7 +281,7 @@ check() { # OUT: what is configured as tests, in the worktree
 }
 
 forge() { # WORDS of gh
-  (cd "$repo" && GH_PROMPT_DISABLED=1 NO_COLOR=1 orc-ratelimit github --rate 60/min --wait=60s -- timeout 60 gh "$@")
+  (cd "$repo" && GH_PROMPT_DISABLED=1 NO_COLOR=1 orc-ratelimit github --wait=60s -- timeout 60 gh "$@")
 }
 
 road() { "$HERE/roadmap.py" --file "$roadmap" "$@"; }

@@ -7,6 +7,7 @@ The prompt comes on standard input. What it does depends on who is asked, and on
     developer.sh     what it does in its folder as the developer (else it writes change-N.txt)
     say-ROLE         what it prints as developer, architect, demo or question
     fail             it ends with 1, and says so
+    limit            it ends with 1, and says what is in there
     hang             it never ends, and starts a child that does neither; their pids are in `pids`
 """
 
@@ -41,6 +42,11 @@ def main() -> int:
     role = next((role for role, begin in ROLES.items() if prompt.startswith(begin)), "question")
     if os.path.exists(folder + "/fail"):
         print("error: the model is not there", file=sys.stderr)
+        return 1
+    if os.path.exists(folder + "/limit"):
+        with open(folder + "/limit", encoding="utf-8") as source:
+            told = source.read()
+        print(told, file=sys.stderr if told.startswith("ERROR") else sys.stdout)
         return 1
     if os.path.exists(folder + "/hang"):
         child = subprocess.Popen(["sleep", "1000"])

@@ -104,6 +104,29 @@ def test_a_cli_that_fails_or_changes_nothing_leaves_nothing(desk: Desk) -> None:
     assert (desk.left(), desk.events("implementation_complete")) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("said", "until"),
+    [
+        ("You've hit your limit · resets 7pm (Europe/Berlin)", "7pm (Europe/Berlin)"),
+        ("Claude AI usage limit reached|1795726800", "1795726800"),
+        ("ERROR: You’ve hit your usage limit. Buy more or try again at 9:19 PM.", "9:19 PM"),
+        ("You've reached your weekly limit", None),
+    ],
+)
+def test_at_a_usage_limit_the_task_waits_uncounted_and_it_is_told(desk: Desk, said: str, until: str | None) -> None:
+    (desk.standin / "limit").write_text(said)
+    desk.task("code_developer", "implement", {"priority": "US-048"}, code=75)
+    (context,) = desk.contexts("credit_exhausted")
+    assert (context["agent"], context.get("until")) == ("code_developer", until)
+    assert desk.left() == []
+
+
+def test_what_a_task_says_of_limits_is_none(desk: Desk) -> None:
+    (desk.standin / "limit").write_text("it broke: You've hit your limit\n")
+    desk.task("code_developer", "implement", {"priority": "US-048"}, code=1)
+    assert desk.events("credit_exhausted") == []
+
+
 def test_what_the_cli_committed_counts_and_where_it_went_does_not(desk: Desk) -> None:
     desk.developer("echo a >a; git add a; git commit -qm mine; echo b >b")
     desk.task("code_developer", "implement", {"priority": "US-048"})

@@ -19,6 +19,7 @@ LONG = 90.0  # seconds, for a machine that has other things to do
 NAMES = ("code_developer", "project_manager", "architect", "assistant")
 CONFIG = """\
 monitoring: {{enabled: false}}
+ratelimits: {{github: 100/s}}
 team:
   message_queue: {{retry_backoff: [1, 2]}}
   agents:
@@ -41,7 +42,6 @@ class Team(Desk):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.home.mkdir(mode=0o700)
         (self.home / "orchestrator_config.yaml").write_text(CONFIG.format(repo=f'"{self.repo}"'))
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
