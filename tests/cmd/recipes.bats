@@ -78,22 +78,6 @@ status_of() { "$recipes/roadmap.py" show "$1" | jq -r .status; }
   contains "$stderr" "there is no agent CLI no-such-program"
 }
 
-@test "recipes: a worker by itself, until it is told to stop" {
-  export ORC_TEAM_SLEEP_INTERVAL=1
-  "$recipes/code_developer" 3>&- >"$BATS_TEST_TMPDIR/out" 2>&1 &
-  child=$!
-  reviewed() { [ "$(status_of US-048)" = Review ]; }
-  eventually reviewed
-  printf -- '- [ ] US-049: The next (Planned)\n' >>ROADMAP.md
-  again() { [ "$(status_of US-049)" = Review ]; }
-  eventually again
-  kill "$child"
-  wait "$child"
-  alone() { ! pgrep -f "$recipes/code_developer --looks" | xargs -I{} readlink /proc/{}/cwd | grep -qxF "$repository"; }
-  eventually alone
-  equals "$(git worktree list | wc -l)" 1
-}
-
 @test "recipes: another name, another queue, another folder" {
   ln -s "$recipes/assistant" "$BATS_TEST_TMPDIR/helper"
   orc-task send -r helpers --type question "where is it?" >/dev/null

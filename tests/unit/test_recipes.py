@@ -15,6 +15,9 @@ import pytest
 from support_recipes import RECIPES, Desk, pull, run
 from support_tmux import wait_until
 
+NULL = subprocess.DEVNULL
+LONG = 90.0  # seconds, for a machine that has other things to do
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
@@ -260,16 +263,21 @@ def test_an_item_whose_task_came_to_nothing_is_blocked_and_told_once(desk: Desk)
 def test_a_stopped_developer_ends_what_it_started_and_leaves_nothing(desk: Desk) -> None:
     (desk.standin / "hang").touch()
     child = subprocess.Popen(
-        [RECIPES / "code_developer", "--task"], cwd=desk.repo, env=desk.env, stdin=-1, stderr=-1, process_group=0
+        [RECIPES / "code_developer", "--task"],
+        cwd=desk.repo,
+        env=desk.env,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
     )
     assert child.stdin
     child.stdin.write(b'{"priority": "US-048"}')
     child.stdin.close()
-    wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), what="the CLI's start")
+    wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), LONG, "the CLI's start")
     pids = [int(pid) for pid in _read(desk.standin / "pids").split()]
     os.killpg(child.pid, signal.SIGTERM)  # as the worker does
-    assert child.wait(20) == 75
-    wait_until(lambda: not any(_runs(pid) for pid in pids), what="the end of the CLI")
+    assert child.wait(LONG) == 75
+    wait_until(lambda: not any(_runs(pid) for pid in pids), LONG, "the end of the CLI")
     assert desk.left() == []
     assert child.stderr
     child.stderr.close()
@@ -279,12 +287,12 @@ def test_a_stopped_developer_ends_what_it_started_and_leaves_nothing(desk: Desk)
 def test_what_a_killed_developer_left_is_removed_by_the_next(desk: Desk, half: bool) -> None:
     (desk.standin / "hang").touch()
     child = subprocess.Popen(
-        [RECIPES / "code_developer", "--task"], cwd=desk.repo, env=desk.env, stdin=-1, process_group=0
+        [RECIPES / "code_developer", "--task"], cwd=desk.repo, env=desk.env, stdin=subprocess.PIPE, process_group=0
     )
     assert child.stdin
     child.stdin.write(b'{"priority": "US-048"}')
     child.stdin.close()
-    wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), what="the CLI's start")
+    wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), LONG, "the CLI's start")
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert len(desk.left()) == 3
@@ -310,6 +318,37 @@ def _runs(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_it_works_until_it_is_stopped_and_nothing_of_it_stays(desk: Desk) -> None:
+    env = desk.env | {"ORC_TEAM_SLEEP_INTERVAL": "1"}
+    child = subprocess.Popen([RECIPES / "code_developer"], cwd=desk.repo, env=env, stdin=NULL, stdout=NULL, stderr=NULL)
+    try:
+        wait_until(lambda: desk.status("US-048") == "Review", LONG, "the first item")
+        desk.write("ROADMAP.md", desk.read("ROADMAP.md") + "- [ ] US-049: The next (Planned)\n")
+        wait_until(lambda: desk.status("US-049") == "Review", LONG, "the second item")
+        wait_until(lambda: desk.command("orc-task", "list", "--status", "running") == [], LONG, "its end")
+        assert len(_those_of(desk)) > 1
+        child.terminate()
+        assert child.wait(LONG) == 0
+        wait_until(lambda: _those_of(desk) == [], LONG, "the end of all that it started")
+    finally:
+        for pid in [child.pid, *_those_of(desk)] if child.poll() is None else _those_of(desk):
+            os.kill(pid, signal.SIGKILL)
+        child.wait()
+    assert desk.left() == []
+
+
+def _those_of(desk: Desk) -> list[int]:
+    """Processes that this test's recipe has started, known by the folder of their stand-ins."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"STANDIN={desk.standin}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 def test_a_cli_that_takes_too_long_is_ended(desk: Desk) -> None:

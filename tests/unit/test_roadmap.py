@@ -133,7 +133,9 @@ def test_a_roadmap_is_made_when_there_is_none(tmp_path: Path) -> None:
 
 def test_many_at_once_lose_nothing(file: Path) -> None:
     children = [
-        subprocess.Popen([PROGRAM, "--file", file, "add", "BUG", f"number {n}"], stdin=subprocess.DEVNULL, stdout=-1)
+        subprocess.Popen(
+            [PROGRAM, "--file", file, "add", "BUG", f"number {n}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
         for n in range(12)
     ]
     for child in children:
