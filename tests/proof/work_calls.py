@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import subprocess
 
 from proof.log_append import ASKING, FAILING, LINE, STRACE
 from proof.log_rows import Row, Run, env, rows
-from proof.work_tasks import database_of, make_home
+from proof.work_tasks import agree, database_of, make_home
 from tmux_orchestrator.ground.errors import CONFIG, DATA, DEFECT, LATER, NO, NOPERM, OK, SYSTEM
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import salvage
@@ -27,14 +26,6 @@ ASKED: dict[str, tuple[list[str], set[str], set[int]]] = {
     "done": (["done", "task-one", "--token", "TOKEN"], {"completed"}, {OK}),
     "fail": (["fail", "task-one", "--token", "TOKEN", "--error", "no", "--final"], {"failed"}, {OK, DATA}),
     "cancel": (["cancel", "task-one"], {"cancelled"}, {OK, NO}),
-}
-NEXT = {
-    None: {"queued"},
-    "queued": {"running", "cancelled"},
-    "running": {"queued", "completed", "failed", "cancelled", "dead"},
-    "failed": {"queued"},
-    "cancelled": {"queued"},
-    "dead": {"queued"},
 }
 
 
@@ -139,23 +130,3 @@ def _state(home: Home, where: str) -> str | None:
         return found[0] if found else None
     finally:
         database.close()
-
-
-def agree(database: Database, where: str) -> None:
-    """Each task is in exactly one state, and the outbox has told each of its changes, in order."""
-    told: dict[str, list[str]] = {}
-    for task_id, status in database.rows("SELECT task_id, status FROM outbox ORDER BY n"):
-        told.setdefault(task_id, []).append(status)
-    sql = "SELECT task_id, status, live, token, wake_boot FROM tasks"
-    for task_id, status, live, token, wake in database.rows(sql):
-        if status == "queued":
-            sound = live in (1, 3, None) and token is None
-        elif status == "running":
-            sound = live == 2 and bool(token) and bool(wake)
-        else:
-            sound = live is None
-        assert sound, f"{where}: {task_id} is {status} and {live}"
-        changes = [None, *told.get(task_id, [])]
-        assert changes[-1] == status, f"{where}: {task_id} is {status}, told were {changes}"
-        for one, other in itertools.pairwise(changes):
-            assert other in NEXT.get(one, set()), f"{where}: {task_id}: {changes}"

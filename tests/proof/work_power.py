@@ -11,8 +11,7 @@ import time
 
 from proof.log_power import _mounted, _new_image
 from proof.log_rows import Row, Run, rows
-from proof.work_calls import agree
-from proof.work_tasks import TASKER, database_of, make_home
+from proof.work_tasks import TASKER, agree, database_of, make_home
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import salvage

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -10,11 +12,13 @@ import time
 from collections import Counter
 from typing import Any
 
-from proof.log_rows import HERE, Row, Run, rows
+from proof.log_rows import HERE, Row, Run, env, rows
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import salvage
 from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work.message import Message
+from tmux_orchestrator.work.queue import MessageQueue
 
 TASKER = os.path.dirname(HERE) + "/programs/tasker.py"
 WORKERS = 8
@@ -24,9 +28,18 @@ team:
   message_queue: {max_size: 20000, attempts: 100, synchronous_mode: %s}
 """
 
+NEXT = {
+    None: {"queued"},
+    "queued": {"running", "cancelled"},
+    "running": {"queued", "completed", "failed", "cancelled", "dead"},
+    "failed": {"queued"},
+    "cancelled": {"queued"},
+    "dead": {"queued"},
+}
+
 
 def check(quick: bool) -> list[Row]:
-    return rows(quick, [once, rebuilt])
+    return rows(quick, [once, by_command, rebuilt])
 
 
 def make_home(home: Home, mode: str = "NORMAL") -> None:
@@ -169,6 +182,51 @@ def _each_once(home: Home, team: Team, count: int) -> str:
     )
 
 
+def by_command(run: Run) -> tuple[int, str]:
+    """Tasks through 4 of `orc-task run --jobs 2`, killed and stopped at random: each completed once."""
+    count, home, out = run.pick(full=2000, quick=100), run.home(), f"{run.folder}/done"
+    make_home(home)
+    with contextlib.closing(MessageQueue(home=home)) as queue:
+        queue.send_all([Message("test", "dev", "t", {}, task_id=f"job0-{number}") for number in range(count)])
+    words = ["orc-task", "run", "-r", "dev", "--jobs", "2", "--lease", "1s", "--", "sh", "-c"]
+    words.append(f'sleep 0.05; echo "$ORC_TASK_ID $ORC_TASK_TOKEN" >>{out}')
+    kills = stops = 0
+
+    def start() -> subprocess.Popen[Any]:
+        return run.start(*words, env=env(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    workers = [start() for _ in range(4)]
+    end = time.monotonic() + 280
+    while _completed(home) < count and time.monotonic() < end:
+        number = run.rng.randrange(len(workers))
+        if run.rng.random() < 0.5:
+            workers[number].kill()
+            workers[number].wait()
+            workers[number], kills = start(), kills + 1
+        else:
+            workers[number].send_signal(signal.SIGSTOP)
+            time.sleep(run.rng.choice((0.1, LEASE * 1.3)))
+            workers[number].send_signal(signal.SIGCONT)
+            stops += 1
+        time.sleep(run.rng.uniform(0, 0.2))
+    for worker in workers:
+        worker.terminate()
+    assert [worker.wait(60) for worker in workers] == [0] * len(workers)
+    with contextlib.closing(MessageQueue(home=home)) as queue:
+        agree(queue.database, "at the end")
+        tokens: dict[str, str] = dict(
+            queue.database.rows("SELECT task_id, token FROM tasks WHERE status = 'completed'")
+        )
+        told = Counter(row[0] for row in queue.database.rows("SELECT task_id FROM outbox WHERE status = 'completed'"))
+    with open(out, encoding="ascii") as file:
+        ran = [tuple(line.split(" ")) for line in file.read().split("\n")[:-1]]
+    assert len(tokens) == count and set(tokens.items()) <= set(ran), "completed by nobody"
+    assert len(told) == count and set(told.values()) == {1}, "a completion is told twice, or not at all"
+    twice = len(ran) - len(set(ran))
+    assert not twice, f"{twice} claims were begun twice"
+    return count, f"{kills} kills, {stops} stops, {len(ran)} commands begun"
+
+
 def rebuilt(run: Run) -> tuple[int, str]:
     """The same while the file is rebuilt, or loses its WAL, again and again under all of them: nothing is lost."""
     count, home = run.pick(full=3000, quick=300), run.home()
@@ -194,3 +252,23 @@ def _delete_wal(path: str) -> None:
         os.unlink(path + "-wal")
     except FileNotFoundError:
         pass
+
+
+def agree(database: Database, where: str) -> None:
+    """Each task is in exactly one state, and the outbox has told each of its changes, in order."""
+    told: dict[str, list[str]] = {}
+    for task_id, status in database.rows("SELECT task_id, status FROM outbox ORDER BY n"):
+        told.setdefault(task_id, []).append(status)
+    sql = "SELECT task_id, status, live, token, wake_boot FROM tasks"
+    for task_id, status, live, token, wake in database.rows(sql):
+        if status == "queued":
+            sound = live in (1, 3, None) and token is None
+        elif status == "running":
+            sound = live == 2 and bool(token) and bool(wake)
+        else:
+            sound = live is None
+        assert sound, f"{where}: {task_id} is {status} and {live}"
+        changes = [None, *told.get(task_id, [])]
+        assert changes[-1] == status, f"{where}: {task_id} is {status}, told were {changes}"
+        for one, other in itertools.pairwise(changes):
+            assert other in NEXT.get(one, set()), f"{where}: {task_id}: {changes}"
