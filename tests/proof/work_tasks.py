@@ -23,6 +23,7 @@ from tmux_orchestrator.work.queue import MessageQueue
 TASKER = os.path.dirname(HERE) + "/programs/tasker.py"
 WORKERS = 8
 LEASE = 1.0
+RUN = ("orc-task", "run", "-r", "dev", "--jobs", "2", "--lease", "1s", "--", "sh", "-c")
 CONFIG = """\
 team:
   message_queue: {max_size: 20000, attempts: 100, synchronous_mode: %s}
@@ -130,7 +131,7 @@ def once(run: Run) -> tuple[int, str]:
     make_home(home)
     team = Team(run, home, count, WORKERS)
     end = time.monotonic() + 280
-    while _completed(home) < count and time.monotonic() < end:
+    while completed(home) < count and time.monotonic() < end:
         team.disturb()
         time.sleep(run.rng.uniform(0, run.pick(full=200, quick=50) / 1000))
     team.calm()
@@ -140,7 +141,7 @@ def once(run: Run) -> tuple[int, str]:
     return count, f"{team.kills} kills, {team.stops} stops, {told}"
 
 
-def _completed(home: Home) -> int:
+def completed(home: Home) -> int:
     if not os.path.exists(database_of(home)):
         return 0
     try:
@@ -188,8 +189,7 @@ def by_command(run: Run) -> tuple[int, str]:
     make_home(home)
     with contextlib.closing(MessageQueue(home=home)) as queue:
         queue.send_all([Message("test", "dev", "t", {}, task_id=f"job0-{number}") for number in range(count)])
-    words = ["orc-task", "run", "-r", "dev", "--jobs", "2", "--lease", "1s", "--", "sh", "-c"]
-    words.append(f'sleep 0.05; echo "$ORC_TASK_ID $ORC_TASK_TOKEN" >>{out}')
+    words = [*RUN, f'sleep 0.05; echo "$ORC_TASK_ID $ORC_TASK_TOKEN" >>{out}']
     kills = stops = 0
 
     def start() -> subprocess.Popen[Any]:
@@ -197,7 +197,7 @@ def by_command(run: Run) -> tuple[int, str]:
 
     workers = [start() for _ in range(4)]
     end = time.monotonic() + 280
-    while _completed(home) < count and time.monotonic() < end:
+    while completed(home) < count and time.monotonic() < end:
         number = run.rng.randrange(len(workers))
         if run.rng.random() < 0.5:
             workers[number].kill()
@@ -212,6 +212,12 @@ def by_command(run: Run) -> tuple[int, str]:
     for worker in workers:
         worker.terminate()
     assert [worker.wait(60) for worker in workers] == [0] * len(workers)
+    begun = each_by_command(home, out, count)
+    return count, f"{kills} kills, {stops} stops, {begun} commands begun"
+
+
+def each_by_command(home: Home, out: str, count: int) -> int:
+    """What the commands wrote, what the tasks say and what the outbox tells is the same; how many were begun."""
     with contextlib.closing(MessageQueue(home=home)) as queue:
         agree(queue.database, "at the end")
         tokens: dict[str, str] = dict(
@@ -224,7 +230,7 @@ def by_command(run: Run) -> tuple[int, str]:
     assert len(told) == count and set(told.values()) == {1}, "a completion is told twice, or not at all"
     twice = len(ran) - len(set(ran))
     assert not twice, f"{twice} claims were begun twice"
-    return count, f"{kills} kills, {stops} stops, {len(ran)} commands begun"
+    return len(ran)
 
 
 def rebuilt(run: Run) -> tuple[int, str]:
@@ -233,7 +239,7 @@ def rebuilt(run: Run) -> tuple[int, str]:
     make_home(home)
     team = Team(run, home, count, workers=3, senders=2, pause=0.01)
     path, times, ways = database_of(home), 0, Counter[str]()
-    wait_until(lambda: _completed(home) > 0, 60, "the first task")
+    wait_until(lambda: completed(home) > 0, 60, "the first task")
     while all(not member.poll() for member in team.members) and any(m.poll() is None for m in team.members):
         way = run.rng.choice(("rebuilt", "without its WAL"))
         if way == "rebuilt":

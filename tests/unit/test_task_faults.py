@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from proof import work_calls, work_power, work_tasks
+from proof import work_calls, work_power, work_tasks, work_team
 from proof.log_rows import Row
 from support_tmux import wait_until
 from tmux_orchestrator.ground.errors import LATER, NO, NOPERM, OK, SYSTEM, TryLater
@@ -72,6 +72,10 @@ def test_workers_and_a_sender_that_are_killed_and_stopped() -> None:
 
 def test_changes_that_are_killed_or_refused_in_the_middle() -> None:
     holds(work_calls.check(True))
+
+
+def test_a_supervisor_and_its_workers_that_are_killed_and_stopped() -> None:
+    holds(work_team.check(True))
 
 
 def test_power_cuts() -> None:
