@@ -42,6 +42,8 @@ _MINUTE = 60_000_000_000
 MOST_MENDS = 100  # a minute; each rebuilding counts ten: a disk that damages all is not filled with copies
 _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move into the database: 16 MB
 _PART = 256  # rows that a walk takes at once
+# Without waiting: see `_in_turn`. Each statement is a transaction of its own, and threads are kept apart by our lock.
+_HOW: Any = {"timeout": 0, "isolation_level": None, "check_same_thread": False, "cached_statements": 64, "uri": True}
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
 
 
@@ -288,14 +290,7 @@ class Database:
             self._mend(0, "its rebuilding was interrupted", False)
         self._look_at, self._inodes = 1 << 63, place.inodes(self.path)
         try:
-            self._connection = _sqlite3.connect(
-                place.uri(self.path),
-                timeout=0,  # see `_in_turn`
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=64,
-                uri=True,
-            )
+            self._connection = _sqlite3.connect(place.uri(self.path), **_HOW)
             self._pid, self._depth = os.getpid(), 0
             if self._version is not None and self.version() != self._version:
                 self.migrate(self._version)
