@@ -521,6 +521,12 @@ def test_a_spec_is_written_noted_and_told(desk: Desk) -> None:
     assert desk.left() == []
 
 
+def test_a_spec_is_utf_8_whatever_the_cli_prints(desk: Desk) -> None:
+    (desk.standin / "say-architect").write_bytes(b"caf\xe9 noir")
+    desk.task("architect", "spec_request", {"priority": "US-048"})
+    assert "\ncaf\ufffd" in desk.read("docs/specs/SPEC-048-notifications-have-a-sound.md")
+
+
 def test_a_bugs_spec_gets_a_number_that_is_nobodys(desk: Desk) -> None:
     desk.write("docs/specs/SPEC-072-old.md", "# For US-072\n")
     desk.task("project_manager", "bug_report", BUG)
