@@ -18,6 +18,7 @@ from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import database, reading, salvage
 from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work.gate import Gate
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.pages import Pages
 from tmux_orchestrator.work.queue import MessageQueue
@@ -251,6 +252,17 @@ def test_damage_in_the_middle_of_work_is_met_by_whoever_meets_it(home: Home, pat
     queue.close()
     other.close()
     assert len(kept(path)) == 1 and "was damaged" in capfd.readouterr().err
+
+
+def test_damage_is_met_at_the_gate_too(home: Home, path: str) -> None:
+    fill(home)
+    queue = MessageQueue(home=home)
+    overwrite(path, PAGE, bytes(os.path.getsize(path) - PAGE))
+    queue.database._gate = Gate(path + "-gate")
+    queue.database._gate._crowd = 5  # others were met there
+    assert queue.send(Message("a", "dev", "t", {}, task_id="task-new")) and queue.get("dev") is not None
+    queue.close()
+    assert len(kept(path)) == 1
 
 
 def test_within_a_transaction_damage_says_try_again(home: Home, path: str) -> None:

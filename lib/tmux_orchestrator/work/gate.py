@@ -51,7 +51,7 @@ class Gate:
                 pause = min(2 * pause, _LONGEST)
             return answer
         finally:
-            if is_first:
+            if is_first and self._lock.fd >= 0:  # not closed, by who found the file damaged
                 self._lock.release()
 
     def _stand(self, seconds: float) -> bool:
