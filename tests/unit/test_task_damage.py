@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -260,6 +261,7 @@ def test_damage_is_met_at_the_gate_too(home: Home, path: str) -> None:
     overwrite(path, PAGE, bytes(os.path.getsize(path) - PAGE))
     queue.database._gate = Gate(path + "-gate")
     queue.database._gate._crowd = 5  # others were met there
+    queue.database.change("UPDATE tasks SET sender = 'b'")
     assert queue.send(Message("a", "dev", "t", {}, task_id="task-new")) and queue.get("dev") is not None
     queue.close()
     assert len(kept(path)) == 1
@@ -371,6 +373,19 @@ def test_what_is_changed_while_the_file_goes_aside_is_recovered_too(
     assert salvage.mend(home, path, 0, "test", sure=True)
     queue.close()
     assert "task-between" in {row[0] for row in content(path)["tasks"]}
+
+
+def test_a_wal_of_a_file_before_this_one_is_left_alone(home: Home, path: str) -> None:
+    idle = fill(home, close=False)
+    os.unlink(path + "-wal")
+    queue = MessageQueue(home=home)  # rebuilds it; `idle` has the deleted WAL open yet
+    assert queue.send(Message("a", "dev", "t", {}, task_id="task-new")) and len(kept(path)) == 1
+    queue.close()
+    with contextlib.closing(MessageQueue(home=home)) as again:
+        assert again.size() > 0
+        assert salvage.mend(home, path, 0, "test", sure=True)
+    idle.close()
+    assert "task-new" in {row[0] for row in content(path)["tasks"]}
 
 
 def test_a_new_database_has_nothing_of_a_deleted_one_that_others_use(home: Home, path: str) -> None:
