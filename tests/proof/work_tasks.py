@@ -185,7 +185,7 @@ def _each_once(home: Home, team: Team, count: int) -> str:
 
 def by_command(run: Run) -> tuple[int, str]:
     """Tasks through 4 of `orc-task run --jobs 2`, killed and stopped at random: each completed once."""
-    count, home, out = run.pick(full=2000, quick=100), run.home(), f"{run.folder}/done"
+    count, home, out = run.pick(full=2000, quick=200), run.home(), f"{run.folder}/done"
     make_home(home)
     with contextlib.closing(MessageQueue(home=home)) as queue:
         queue.send_all([Message("test", "dev", "t", {}, task_id=f"job0-{number}") for number in range(count)])
@@ -211,7 +211,8 @@ def by_command(run: Run) -> tuple[int, str]:
         time.sleep(run.rng.uniform(0, 0.2))
     for worker in workers:
         worker.terminate()
-    assert [worker.wait(60) for worker in workers] == [0] * len(workers)
+    codes = [worker.wait(60) for worker in workers]
+    assert set(codes) <= {0, -signal.SIGTERM}, codes  # that is one which had just been started
     begun = each_by_command(home, out, count)
     return count, f"{kills} kills, {stops} stops, {begun} commands begun"
 
