@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -54,6 +55,7 @@ SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIK
 @pytest.fixture
 def path(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("TZ", "UTC")
+    time.tzset()  # an earlier test may have left another zone
     os.makedirs(home.root + "/data", mode=0o700)
     yield home.root + "/data/orchestrator.db"
 
