@@ -34,12 +34,12 @@ def _stat(pid: int) -> list[str] | None:
 
 
 class Facts:
-    """Where a process stands: who started it, and in which session; its start in clock ticks since boot."""
+    """Where a process stands: who started it, its group and session; its start in clock ticks since boot."""
 
-    __slots__ = ("parent", "session", "start")
+    __slots__ = ("group", "parent", "session", "start")
 
-    def __init__(self, parent: int, session: int, start: int) -> None:
-        self.parent, self.session, self.start = parent, session, start
+    def __init__(self, parent: int, group: int, session: int, start: int) -> None:
+        self.parent, self.group, self.session, self.start = parent, group, session, start
 
 
 def table() -> dict[int, Facts]:
@@ -48,7 +48,7 @@ def table() -> dict[int, Facts]:
     for name in os.listdir("/proc"):
         fields = _stat(int(name)) if name.isdigit() else None
         if fields is not None and fields[0] not in "ZX":
-            found[int(name)] = Facts(int(fields[1]), int(fields[3]), int(fields[19]))
+            found[int(name)] = Facts(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
     return found
 
 

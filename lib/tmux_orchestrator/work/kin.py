@@ -52,6 +52,12 @@ def families(team: str, leaders: Mapping[int, tuple[str, int]]) -> dict[str, Fam
     return found
 
 
+def group_of(pid: int) -> Family:
+    """Who is left of the group of a process that has ended. While one is, its number is nobody else's."""
+    there = proc.table()
+    return {} if pid in there else {one: facts.start for one, facts in there.items() if facts.group == pid}
+
+
 def leaders(team: str) -> dict[str, list[tuple[int, int, int]]]:
     """The leaders of sessions that are agents' processes, by name: (run, pid, start), the latest run last."""
     found: dict[str, list[tuple[int, int, int]]] = {}

@@ -131,7 +131,8 @@ class Member:
         """Its process has ended."""
         assert self.process is not None
         began = time.monotonic()
-        code = self.process.ended()
+        # Those that are told to stop have their time, also when the first of them, as a shell, ended at once.
+        code = self.process.ended(spare=self.kept.state == state.STOPPING)
         self.gone(_end(code), code == 0, began)
 
     def gone(self, reason: str, well: bool, noticed: float) -> None:
@@ -234,6 +235,7 @@ class Member:
 
     def crashed_unseen(self) -> None:
         """It ended while nobody supervised it."""
+        kin.send(kin.group_of(self.kept.pid), signal.SIGKILL)
         self.gone(UNKNOWN_END, False, time.monotonic())
 
     def change(self, spec: Spec) -> None:

@@ -38,8 +38,8 @@ class Muster:
         """Adopt what runs, start what should, stop what should not."""
         team = self._desk.team
         found = kin.leaders(team.id)
-        for name in [name for name in team.agents if name not in specs]:
-            gone = Member(self._desk, roster.retired(name), team.agents.pop(name))
+        for name in [name for name in dict.fromkeys([*team.agents, *found]) if name not in specs]:
+            gone = Member(self._desk, roster.retired(name), team.agents.pop(name, Kept()))
             if self._adopted(gone, found):
                 self.leaving.append(gone)
         self._stopping.begin(self.leaving, False, "it is in the configuration no more")
@@ -72,14 +72,23 @@ class Muster:
                 with self.fault_of(old):
                     self._changed(old, spec)
                 continue
-            if old is not None:  # another runner: the one before goes first
+            if old is not None:  # another runner
                 self._stopping.begin([old], False, "it runs otherwise")
                 self.leaving.append(old)
-                self._desk.team.agents[name] = Kept()
-            one = self.members[name] = self._member(spec, self._desk.team.agents.setdefault(name, Kept()))
+            self._leave()
+            one = self.members[name] = self._member(spec, self._successor(name))
             with self.fault_of(one):
                 self._first(one)
         self._leave()
+
+    def _successor(self, name: str) -> Kept:
+        """What is kept of one that comes anew. While one of its name still stops, it waits, and stands for it."""
+        kept = self._desk.team.agents[name] = Kept()
+        for old in self.leaving:
+            if old.name == name:
+                kept.run = old.kept.run
+                kept.state, kept.pid, kept.pid_start = state.STOPPING, old.kept.pid, old.kept.pid_start
+        return kept
 
     def begin(self, one: Member) -> None:
         """Start it, or let it wait for its time."""
@@ -105,12 +114,23 @@ class Muster:
         if one in self.leaving:
             self.leaving.remove(one)
             one.close()
+            if not ending:
+                self._follow(one.name)
         elif not ending:
             then, one.then = one.then, STAY
             if then == FAIL:
                 one.fail("was restarted too often")
             elif then != STAY:
                 self.begin(one)
+
+    def _follow(self, name: str) -> None:
+        """The last of that name that was to go has gone: whoever waited for that begins."""
+        one = self.members.get(name)
+        if one is None or one.kept.state != state.STOPPING or one in self._stopping:
+            return
+        if not any(other.name == name for other in self.leaving):
+            one.then, one.kept.state, one.kept.pid = STAY, state.STOPPED, 0
+            self._first(one)
 
     @contextmanager
     def fault_of(self, one: Member) -> Iterator[None]:
@@ -143,7 +163,9 @@ class Muster:
     def _first(self, one: Member) -> None:
         """It does not run, at the beginning. One that ran when its supervisor was killed has crashed meanwhile."""
         kept = one.kept
-        if not self.wants(one):
+        if kept.state == state.STOPPING and any(other.name == one.name for other in self.leaving):
+            one.then = START
+        elif not self.wants(one):
             kept.state, kept.pid = state.STOPPED, 0
         elif kept.state == state.RUNNING and kept.pid:
             one.crashed_unseen()
@@ -158,7 +180,10 @@ class Muster:
         other, was_wanted = not one.spec.same_process(spec), self.wants(one)
         one.change(spec)
         if not self.wants(one):
+            one.then = STAY
             self._stopping.begin([one], False, "it is not enabled")
+        elif one.kept.state == state.STOPPING:
+            one.then = START
         elif other and one.is_occupied:
             one.then = START
             self._stopping.begin([one], False, "it has changed")

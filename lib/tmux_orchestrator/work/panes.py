@@ -134,7 +134,7 @@ class PaneMember(Member):
     def ended(self) -> None:
         """The kernel says that it is gone; tmux is asked how."""
         assert self.process is not None
-        self.process.ended()
+        self.process.ended(spare=True)
         self._ask_how()
 
     def _ask_how(self) -> None:

@@ -64,16 +64,18 @@ class Process:
     def adopted(self) -> bool:
         return self._child is None
 
-    def ended(self) -> int | None:
+    def ended(self, spare: bool = False) -> int | None:
         """How a process that has ended did so: its exit code, or the negative number of a signal; None: nobody knows.
 
-        Whatever it left in its process group is killed, unless it ended well.
+        Whatever it left in its process group is killed, unless it ended well, or `spare`.
         """
         self.close()
         if self._child is None:
+            if not spare:
+                kin.send(kin.group_of(self.pid), signal.SIGKILL)
             return None
         how = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        if how is not None and not (how.si_code == os.CLD_EXITED and how.si_status == 0):
+        if not spare and how is not None and not (how.si_code == os.CLD_EXITED and how.si_status == 0):
             try:
                 os.killpg(self.pid, signal.SIGKILL)
             except OSError:
