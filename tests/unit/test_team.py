@@ -200,7 +200,7 @@ def test_a_reused_number_is_not_signalled(home: Home) -> None:
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as bystander:
         try:
             os.makedirs(home.run)
-            team = state.Team("abc")
+            team = state.load(home)
             team.agents["a"] = state.Kept(state="running", pid=bystander.pid, pid_start=12345, run=7)
             state.save(home, state.encode(team))
             with Team(home, f"a: {{command: {FOREVER}}}") as running:
@@ -272,19 +272,6 @@ def test_failed_and_stopped_by_hand_stay_so_after_the_supervisors_kill(home: Hom
         assert (team.kept("a").state, team.kept("a").run) == ("failed", 4)
         assert team.kept("b").state == "stopped"
         assert team.ask("start", "b").returncode == 0
-
-
-def test_a_damaged_state_loses_no_process(home: Home) -> None:
-    """Without the team's id nobody's process can be told; what is started anew is a new team."""
-    with Team(home, f"a: {{command: {FOREVER}}}") as team:
-        team.wait("a", state="running")
-        family = team.families()
-        team.kill()
-        Path(home.run, "team.json").write_text('{"team": 3, "agents": [')
-        team.begin()
-        assert team.wait("a", state="running").run == 1
-        for one in family.values():
-            kin.send(one, signal.SIGKILL)
 
 
 def test_two_supervisors_are_one(home: Home) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from support_team import Team, alive, configure
+from support_team import ROOT, Team, alive, configure
 from support_tmux import wait_until
+from tmux_orchestrator.agents import crew
+from tmux_orchestrator.ground import config, pidfile
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import state
+from tmux_orchestrator.work import kin, processes, requests, roster, state
 
 FOREVER = "sleep 1000"
 # Says who it is, and ends when the file `end` is there, whatever it is told.
@@ -100,7 +104,7 @@ def test_one_that_left_and_still_stops_when_the_supervisor_is_killed_is_not_forg
         assert alive(first)
         configure(home, f"{stubborn()}\n{other}")
         team.begin()  # it may run on, as the one that is wanted
-        assert team.kept("a").pid == first
+        team.wait("a", pid=first)
         team.kill()
         configure(home, other)
         team.begin()
@@ -144,3 +148,130 @@ def test_what_one_that_was_taken_over_leaves_is_ended(home: Home, supervised: bo
         team.wait_other("a", pid)
         assert not alive(first)
         assert alive(pids_of(team, 2)[1])
+
+
+# What is kept is lost, or a lie
+
+
+@pytest.mark.parametrize("text", [None, '{"team": 3, "agents": [', "[" * 100_000])
+def test_without_its_state_the_team_is_found_by_its_marks(home: Home, text: str | None) -> None:
+    with Team(home, f"a: {{command: {FOREVER}}}\nb: {{command: {FOREVER}, enabled: false}}") as team:
+        pid = team.wait("a", state="running").pid
+        assert team.ask("start", "b").returncode == 0
+        other = team.wait("b", state="running").pid
+        team.kill()
+        kept = Path(home.run, "team.json")
+        kept.unlink() if text is None else kept.write_text(text)
+        team.begin()
+        team.wait("a", pid=pid)
+        wait_until(lambda: not alive(other), what="the end of what is not wanted")
+        assert len(team.families()["a"]) == 1
+        team.end()
+        assert ("team.json is damaged" in team.said_last) == (text is not None)
+
+
+def test_a_copy_of_a_home_leaves_the_first_ones_agents_alone(home: Home, tmp_path: Path) -> None:
+    with Team(home, f"a: {{command: {FOREVER}}}") as team:
+        pid = team.wait("a", state="running").pid
+        copy = Home(str(tmp_path / "copy"))
+        os.makedirs(copy.run)
+        Path(copy.run, "team.json").write_bytes(Path(home.run, "team.json").read_bytes())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ORC_HOME", copy.root)
+            with Team(copy, f"a: {{command: {FOREVER}}}") as second:
+                assert second.wait("a", state="running").pid != pid
+                assert second.end() == 0
+        assert alive(pid) and team.kept("a").restarts == 0
+
+
+def test_numbers_that_no_system_has_are_nobodys(home: Home) -> None:
+    os.makedirs(home.run)
+    team = state.load(home)
+    lies = {"pid": 1 << 70, "pid_start": -1, "up_ns": 10**400, "meant_ns": 1, "run": 1 << 80, "waiting": [["a\0", "b"]]}
+    team.agents = {name: state.Kept(state="running", **lies) for name in ("a", "gone", "../../gone")}
+    state.save(home, state.encode(team))
+    with Team(home, f"a: {{command: {FOREVER}}}") as running:
+        running.wait("a", state="running")
+        assert list(running.status()) == ["a"]
+        assert running.end() == 0
+
+
+def test_one_whose_command_changed_while_nobody_supervised_begins_anew(home: Home) -> None:
+    agents = f"a: {{command: {FOREVER}}}\nb: {{command: {FOREVER}}}"
+    with Team(home, agents) as team:
+        pid, other = team.wait("a", state="running").pid, team.wait("b", state="running").pid
+        team.kill()
+        configure(home, agents.replace("1000", "1001", 1))
+        team.begin()
+        again = team.wait_other("a", pid)
+        assert b"1001" in Path(f"/proc/{again}/cmdline").read_bytes() and not alive(pid)
+        assert team.kept("b").pid == other and team.kept("a").restarts == 0
+
+
+# Around a start
+
+
+def test_a_start_that_cannot_be_watched_leaves_nobody(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    mark = kin.mark("abc", "a", 1)
+
+    def refuse(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    configure(home, f"a: {{command: {FOREVER}}}")
+    os.makedirs(crew.folder(home))
+    spec = roster.load(home, config.load(home))["a"]
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        processes.start(home, spec, mark, {})
+    assert len(started) == 1 and not alive(started[0])
+
+
+def test_a_request_that_comes_while_the_supervisor_begins_is_kept(home: Home) -> None:
+    """It holds its pid file for a while before it looks at what is asked."""
+    os.makedirs(requests.folder(home))
+    old, new = Path(requests.folder(home), "a.ask"), Path(requests.folder(home), "b.ask")
+    told = Path(requests.folder(home), "c.told")
+    for file in (old, told):
+        file.write_text('{"word": "stop", "agents": ["a"], "force": false}')
+    os.utime(old, (1, 1))
+    fd = pidfile.claim(home, "team")
+    assert fd is not None
+    try:
+        new.write_text('{"word": "start", "agents": ["a"], "force": false}')
+        os.utime(new, (2e9, 2e9))
+        assert [one.word for one in requests.Desk(home).take()] == ["start"]
+        assert os.listdir(requests.folder(home)) == []
+    finally:
+        os.close(fd)
+
+
+def test_an_event_whose_run_was_cut_off_starts_the_next_one(home: Home) -> None:
+    text = "echo $ORC_TEAM_EVENT_ID; until [ -e end ]; do sleep 0.02; done"
+    with Team(home, f"a: {{command: {shell(text)}, triggers: [question]}}") as team:
+        team.wait("a", state="waiting")
+        publish = [f"{ROOT}/bin/orc-publish", "--type", "question", "--id", "the-question", "why?"]
+        subprocess.run(publish, check=True, capture_output=True)
+        wait_until(lambda: team.said("a") == ["the-question"], what="its run")
+        assert team.end() == 0
+        team.begin()
+        wait_until(lambda: team.said("a") == ["the-question"] * 2, what="its next run")
+        assert team.ask("restart", "a").returncode == 0
+        wait_until(lambda: team.said("a") == ["the-question"] * 3, what="its run after a restart")
+        Path(home.root, "end").touch()
+        team.wait("a", state="waiting", event=[])
+        team.end()
+        team.begin()
+        team.wait("a", state="waiting")
+        assert len(team.said("a")) == 3
+
+
+def test_an_output_that_was_removed_is_read_again_from_the_next_start(home: Home) -> None:
+    with Team(home, f"a: {{command: {shell('echo run; exec sleep 1000')}}}") as team:
+        pid = team.wait("a", state="running").pid
+        wait_until(lambda: team.said("a") == ["run"], what="its line")
+        os.unlink(f"{crew.folder(home)}/a.out")
+        os.kill(pid, signal.SIGKILL)
+        team.wait_other("a", pid)
+        wait_until(lambda: team.said("a") == ["run"] * 2, what="the line of the next one")

@@ -32,10 +32,17 @@ class Health:
         self._recorder = tasks.Recorder(desk.home)
         self.due_ns = 0
 
+    def changed(self) -> None:
+        """The interval may be another."""
+        self.due_ns = min(self.due_ns, clock.boot_ns() + self._interval_ns())
+
+    def _interval_ns(self) -> int:
+        return int(self._desk.live.config.get("team.health_check.interval") * 1e9)
+
     def look(self, members: Iterable[Member]) -> list[Member]:
         """Look at all that run; those that are to be restarted."""
-        settings, now = self._desk.live.config, clock.boot_ns()
-        self.due_ns = now + int(settings.get("team.health_check.interval") * 1e9)
+        now = clock.boot_ns()
+        self.due_ns = now + self._interval_ns()
         running = [one for one in members if one.kept.state == state.RUNNING]
         found = self._meter.look({one.name: (one.kept.pid, one.kept.pid_start) for one in running})
         restart = [one for one in running if one.name in found and self._limits(one, found[one.name], now)]

@@ -9,12 +9,15 @@ is never hit. The mark is a label among the processes of one user, not a wall.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 
 from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground import proc
+from tmux_orchestrator.ground.config_kinds import NAME
 
+_RUN = re.compile("[0-9]{1,19}")
 Family = dict[int, int]  # pid -> start
 
 
@@ -29,7 +32,7 @@ def marked(pid: int, team: str) -> tuple[str, int] | None:
     for variable in proc.environment(pid):
         if variable.startswith(head):
             name, _, run = variable[len(head) :].decode("utf-8", "replace").partition(".")
-            return (name, int(run)) if run.isdigit() else None
+            return (name, int(run)) if _RUN.fullmatch(run) and NAME.fullmatch(name) else None
     return None
 
 

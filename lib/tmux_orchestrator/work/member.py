@@ -101,6 +101,7 @@ class Member:
         kept = self.kept
         self.count()
         kept.run += 1
+        kept.made = self.spec.digest
         kept.began_ns, kept.began_wall_ns = clock.boot_ns(), clock.now_ns()
         kept.late, kept.over, kept.cpu_percent, kept.memory_mb = False, [], 0.0, 0.0
         self.beat = None
@@ -144,6 +145,8 @@ class Member:
         if now - kept.began_ns >= restarts.rules(self.desk.live.config).within:
             kept.told = False
         if kept.state == state.STOPPING:
+            if well:
+                kept.event = []
             return
         if well and spec.restart != "always":
             kept.event = []
@@ -184,7 +187,7 @@ class Member:
         if self.then in (STAY, START):
             restarts.forgive(self.kept)
             self.kept.told = False
-        self.kept.state, self.kept.event = state.STOPPED, []
+        self.kept.state = state.STOPPED  # an event whose run was cut off is there for the next one
         self.kept.cpu_percent = self.kept.memory_mb = 0.0
         self.deadline_ns = NEVER
         self.desk.say(f"INFO {self.name} stopped{why and ': '}{why}")

@@ -43,16 +43,20 @@ class Muster:
             if self._adopted(gone, found):
                 self.leaving.append(gone)
         self._stopping.begin(self.leaving, False, "it is in the configuration no more")
-        unwanted = []
+        unwanted, changed = [], []
         for name, spec in specs.items():
             one = self.members[name] = self._member(spec, team.agents.setdefault(name, Kept()))
             with self.fault_of(one):
                 runs = self._adopted(one, found)
                 if runs and not self.wants(one):
                     unwanted.append(one)
+                elif runs and one.kept.made not in ("", spec.digest):
+                    one.then = START
+                    changed.append(one)
                 elif not runs:
                     self._first(one)
         self._stopping.begin(unwanted, False, "it is not wanted")
+        self._stopping.begin(changed, False, "it has changed")
 
     def change(self, specs: dict[str, Spec]) -> None:
         """Another configuration holds."""
@@ -177,7 +181,7 @@ class Muster:
     def _changed(self, one: Member, spec: Spec) -> None:
         if one.spec == spec:
             return
-        other, was_wanted = not one.spec.same_process(spec), self.wants(one)
+        other, was_wanted = one.spec.digest != spec.digest, self.wants(one)
         one.change(spec)
         if not self.wants(one):
             one.then = STAY

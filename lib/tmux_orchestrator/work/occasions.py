@@ -16,7 +16,7 @@ from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.ground.times import SECOND
 from tmux_orchestrator.ground.timetable import Cron, zone
 from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept
+from tmux_orchestrator.work.state import Kept, is_event
 from tmux_orchestrator.work.tidings import DAEMON
 
 MOST = 100  # events that wait for one agent
@@ -71,10 +71,11 @@ class Triggers:
             if one is None or (one["source"]["type"] == "daemon" and one["source"].get("identifier") == DAEMON):
                 continue
             for spec, kept in wanting:
-                if one["message"]["type"] not in spec.triggers:
+                event = [one["id"], one["message"]["type"]]
+                if event[1] not in spec.triggers or not is_event(event):
                     continue
                 if len(kept.waiting) < MOST:
-                    kept.waiting.append([one["id"], one["message"]["type"]])
+                    kept.waiting.append(event)
                 else:
                     full[spec.name] = None
         return list(full)

@@ -41,7 +41,11 @@ class Output:
         """The next lines, fit for a terminal, and whether there is more to read now. Raises OSError."""
         if self._fd < 0 and not self._open():
             return [], False
-        size = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        size = found.st_size
+        if not found.st_nlink and size <= self._offset and os.path.lexists(self.path):  # somebody removed it
+            self.close()
+            return self.read()
         if size < self._offset:  # somebody cut it
             self._offset = self._freed = 0
         skipped = self._skip(size)

@@ -97,10 +97,10 @@ class PaneMember(Member):
             self._runs(process)
             return
         self.kept.state, self.kept.pid, self.kept.pid_start = state.STARTING, 0, 0
-        self._pending = True
         agent = self.registered()
         if agent is not None and not agent.adopted and list(self.spec.command) == agent.argv:
             self._errands.returning.append(self)
+            self._pending = True
             return
         spec = self.spec
         words = ["orc-run", spec.name, "--session", spec.session, "--role", spec.role or spec.name]
@@ -112,6 +112,7 @@ class PaneMember(Member):
             self.started(code == 0, trouble or f"orc-run ended with {code}")
 
         self._errands.jobs.append(Job(words, done, spec.folder, self.env()))
+        self._pending = True
 
     def started(self, well: bool, trouble: str) -> None:
         """The command that was to start it has ended."""

@@ -8,6 +8,7 @@ yet reaped, keeps the group's number from being given to anybody else.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -104,8 +105,19 @@ def start(home: Home, spec: Spec, mark: str, extra: dict[str, str]) -> Process:
         )
     finally:
         os.close(out)
-    pidfd = os.pidfd_open(child.pid)
-    return Process(child.pid, proc.start_of(child.pid) or 0, pidfd, child)
+    try:
+        return Process(child.pid, _start_of(child.pid), os.pidfd_open(child.pid), child)
+    except OSError:  # nobody would hear of its end
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+
+
+def _start_of(pid: int) -> int:
+    found = proc.start_of(pid)
+    if found is None:  # it is our child, so it is there
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return found
 
 
 def adopt(pid: int, start_ticks: int) -> Process | None:

@@ -73,7 +73,8 @@ class Desk:
         self._folder = folder(home)
         files.make_dir(self._folder)
         for name in os.listdir(self._folder):
-            _remove(f"{self._folder}/{name}")
+            if not (name.endswith(_ASK) and _is_for_us(home, f"{self._folder}/{name}")):
+                _remove(f"{self._folder}/{name}")
 
     @property
     def folder(self) -> str:
@@ -112,6 +113,14 @@ class Desk:
     def tell(self, request: Request, states: dict[str, str]) -> None:
         """Raises SystemFailure."""
         files.replace(request.name + _TOLD, fastjson.dumps(states).encode("ascii"), sync=False)
+
+
+def _is_for_us(home: Home, path: str) -> bool:
+    """Was it asked since this process has the pid file? From then on others see that there is a supervisor."""
+    try:
+        return os.lstat(path).st_mtime_ns >= os.stat(home.pid_file("team")).st_mtime_ns
+    except OSError:
+        return False
 
 
 def _remove(path: str) -> None:

@@ -8,6 +8,7 @@ is wrong is a ConfigError that names the key. An agent's further keys are its ow
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +55,11 @@ class Spec:
         """Is it started by the clock or by events, and ends in between?"""
         return bool(self.schedule or self.triggers)
 
-    def same_process(self, other: Spec) -> bool:
-        """Would a process of the one do for the other?"""
-        fields = ("command", "folder", "env", "role", "groups", "runner", "session", "profile")
-        return all(getattr(self, field) == getattr(other, field) for field in fields)
+    @property
+    def digest(self) -> str:
+        """Of what a process is started with: where it is another one, the process of before will not do."""
+        parts = (self.command, self.folder, self.env, self.role, self.groups, self.runner, self.session, self.profile)
+        return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def load(home: Home, settings: Config) -> dict[str, Spec]:

@@ -3,17 +3,21 @@
 It holds which process each agent is, how often it was started again and why, what is wanted by hand, and up to where
 the log was read for triggers. A crash leaves the last file; what was started after it is found by the mark that each
 process carries (see `kin`). Boot-clock times of another boot mean nothing, so of a file of another boot only what is
-wanted, the runs' number and the clock's occasions stay.
+wanted, the runs' number, events and the clock's occasions stay; and so of a copy of another home's file, whose
+processes are the other home's. The team's id follows from the home's path: without the file the marks still tell
+whose a process is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground import clock, fastjson, files
+from tmux_orchestrator.ground.config_kinds import NAME
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 
@@ -23,6 +27,7 @@ STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 WAITING, EXITED, FAILED, STOPPED, UNRESPONSIVE = "waiting", "exited", "failed", "stopped", "unresponsive"
 STATES = (STARTING, RUNNING, STOPPING, WAITING, EXITED, FAILED, STOPPED, UNRESPONSIVE)
 _LIMIT = 1 << 24
+_LONGEST = 256  # characters of an event's id that can be an agent's variable
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class Kept:
     pid: int = 0
     pid_start: int = 0
     run: int = 0  # the number of the last start
+    made: str = ""  # what was started: see `Spec.digest`
     began_ns: int = 0  # of this run
     began_wall_ns: int = 0
     restarts: int = 0
@@ -54,46 +60,65 @@ class Kept:
 
 @dataclass(slots=True)
 class Team:
-    """`id` is in the mark of each process; `place` is where the log is read next for triggers."""
+    """`id` is in the mark of each process; `place` is where the log is read next for triggers.
+
+    `damaged`: there is a file, and it could not be read.
+    """
 
     id: str
     began_ns: int = 0
     place: list[Any] = field(default_factory=list)
     agents: dict[str, Kept] = field(default_factory=dict)
+    damaged: bool = False
 
 
 def load(home: Home) -> Team:
     """What was kept; a new team where there is nothing, or nothing that can be read."""
+    mine = hashlib.sha256(os.fsencode(os.path.realpath(home.root))).hexdigest()[:12]
     try:
-        stored = fastjson.loads(files.read(crew.file(home), _LIMIT) or b"{}")
-        team = Team(stored["team"])
-        if not (isinstance(team.id, str) and team.id.isalnum() and len(team.id) <= 32):
-            raise ValueError
-        same_boot = stored["boot"] == clock.boot_id()
+        data = files.read(crew.file(home), _LIMIT)
+        if data is None:
+            return Team(mine)
+        stored, team = fastjson.loads(data), Team(mine)
+        same_boot = stored["boot"] == clock.boot_id() and stored["team"] == mine
         team.began_ns = stored["began_ns"] if same_boot and type(stored["began_ns"]) is int else 0
         team.place = stored["place"] if isinstance(stored["place"], list) else []
         for name, given in stored["agents"].items():
-            team.agents[name] = _kept(given, same_boot)
+            if NAME.fullmatch(name):
+                team.agents[name] = _kept(given, same_boot)
         return team
     except (OSError, OrcError, ValueError, KeyError, TypeError, AttributeError):
-        return Team(os.urandom(6).hex())
+        return Team(mine, damaged=True)
 
 
 def _kept(given: dict[str, Any], same_boot: bool) -> Kept:
     kept, default = Kept(), Kept()
     for one in fields(Kept):
         value = given.get(one.name)
-        if type(value) is type(getattr(default, one.name)):
+        if type(value) is type(getattr(default, one.name)) and _is_possible(value):
             setattr(kept, one.name, value)
-    kept.waiting = [pair for pair in kept.waiting if _is_pair(pair)]
-    kept.event = kept.event if _is_pair(kept.event) else []
+    if kept.pid >= 1 << 31:
+        kept.pid = 0
+    kept.waiting = [pair for pair in kept.waiting if is_event(pair)]
+    kept.event = kept.event if is_event(kept.event) else []
     if same_boot:
         return kept
-    return Kept(wanted=kept.wanted, run=kept.run, fired_wall_ns=kept.fired_wall_ns, waiting=kept.waiting)
+    return Kept(
+        wanted=kept.wanted, run=kept.run, fired_wall_ns=kept.fired_wall_ns, waiting=kept.waiting, event=kept.event
+    )
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(part) is str for part in value)
+def _is_possible(value: object) -> bool:
+    return not isinstance(value, int | float) or 0 <= value < 1 << 62
+
+
+def is_event(value: object) -> bool:
+    """An event's id and type, as variables can have them: whatever wrote the log may have made up any id."""
+    return isinstance(value, list) and len(value) == 2 and all(type(part) is str and _is_plain(part) for part in value)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and len(text) <= _LONGEST
 
 
 def encode(team: Team) -> bytes:

@@ -74,6 +74,8 @@ class Supervisor:
         self.desk.team.began_ns = clock.boot_ns()
         self._save()  # the team's id stands on disk before anything carries it
         self.desk.say(f"INFO the team of {len(self._specs)} agents is supervised (pid {os.getpid()})")
+        if self.desk.team.damaged:
+            self.desk.say("ERROR team.json is damaged: agents are known by their marks, and none is stopped by hand")
         self.muster.take_over(self._specs)
         try:
             ended = False
@@ -218,6 +220,7 @@ class Supervisor:
             return
         self.desk.say("INFO the configuration has changed")
         self.muster.change(specs)
+        self.health.changed()
         self._dirty = True
 
     def _read_triggers(self) -> None:
