@@ -96,6 +96,20 @@ another() { [ "$(pid "$1")" != "$2" ] && [ "$(pid "$1")" != null ]; }
   contains "$(cat "$ORC_HOME/logs/team.log")" "team-daemon: the team has stopped"
 }
 
+@test "stop says who runs on when the supervisor was killed" {
+  team 'a: {command: sleep 1000}'
+  orc-team 2>/dev/null &
+  daemon=$!
+  eventually is a running
+  kill -9 "$daemon"
+  wait "$daemon" || :
+  expect 1 orc-team stop
+  equals "$output" "the team's supervisor does not run; a run on, and orc-team start takes them over"
+  "$ROOT/orchestrator_manager.sh" start team
+  expect 0 orc-team stop
+  equals "$(orc-team status --json | jq '.agents[0].alive')" false
+}
+
 @test "a crash loop is one critical message, and the way back is by hand" {
   team 'a: {command: "false"}'
   "$ROOT/orchestrator_manager.sh" start team

@@ -267,6 +267,22 @@ def test_an_event_whose_run_was_cut_off_starts_the_next_one(home: Home) -> None:
         assert len(team.said("a")) == 3
 
 
+def test_an_id_that_no_variable_can_have_starts_nobody_and_holds_nobody_up(home: Home) -> None:
+    """Anybody may write a line of the log by hand."""
+    with Team(home, f"a: {{command: {shell('echo $ORC_TEAM_EVENT_ID')}, triggers: [question]}}") as team:
+        team.wait("a", state="waiting")
+        publish = [f"{ROOT}/bin/orc-publish", "--type", "question", "--id", "first-one", "why?"]
+        subprocess.run(publish, check=True, capture_output=True)
+        [day] = Path(home.events).glob("*.jsonl")
+        line = day.read_text().splitlines()[-1]
+        with day.open("a") as file:
+            for name in ("a\\u0000b", "a\\ud800b", "a\\nb"):
+                file.write(line.replace("first-one", name) + "\n")
+        subprocess.run([*publish[:4], "last-one", "why?"], check=True, capture_output=True)
+        wait_until(lambda: team.said("a") == ["first-one", "last-one"], what="both runs")
+        assert team.kept("a").state in ("running", "waiting") and team.subjects() == []
+
+
 def test_an_output_that_was_removed_is_read_again_from_the_next_start(home: Home) -> None:
     with Team(home, f"a: {{command: {shell('echo run; exec sleep 1000')}}}") as team:
         pid = team.wait("a", state="running").pid

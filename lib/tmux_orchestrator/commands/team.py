@@ -77,8 +77,10 @@ def _stop(names: list[str], given: options.Options) -> int:
         return _ask("stop", names, given)
     from tmux_orchestrator.work.team import TeamDaemon
 
-    if not TeamDaemon().stop(given.force):
-        print("the team's supervisor does not run")
+    daemon = TeamDaemon()
+    if not daemon.stop(given.force):
+        left = ", ".join(one.name for one in daemon.status().agents.values() if one.is_alive)
+        print("the team's supervisor does not run" + (left and f"; {left} run on, and orc-team start takes them over"))
         return errors.NO
     print("the team has stopped")
     return errors.OK

@@ -24,7 +24,7 @@ class Stopping:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._members: list[Member] = []
-        self._told: dict[Member, tuple[tuple[int, int], kin.Family]] = {}  # its first process, and who was told
+        self._firsts: dict[Member, tuple[int, int]] = {}  # pid and start of its first process
         self._look_ns = 0
 
     def __bool__(self) -> bool:
@@ -49,7 +49,7 @@ class Stopping:
             one.count()
             one.kept.state = state.STOPPING
             self._members = [*[other for other in self._members if other is not one], one]
-            self._told[one] = self._first(one), family
+            self._firsts[one] = self._first(one)
             self._desk.say(f"DEBUG {one.name}: {'SIGKILL' if force else 'SIGTERM'} to {sorted(family)}")
             if isinstance(one, PaneMember) and not force:
                 one.end()
@@ -74,19 +74,11 @@ class Stopping:
                 done.append(one)
             elif now >= one.deadline_ns:
                 kin.send(family, signal.SIGKILL)
-            elif not isinstance(one, PaneMember):
-                self._tell_new(one, family)
         self._members = [one for one in self._members if one not in done]
         for one in done:
-            del self._told[one]
+            del self._firsts[one]
             one.stopped()
         return done
-
-    def _tell_new(self, one: Member, family: kin.Family) -> None:
-        """Those that were being started when the others were told."""
-        first, told = self._told[one]
-        kin.send({pid: start for pid, start in family.items() if told.get(pid) != start}, signal.SIGTERM)
-        self._told[one] = first, told | family
 
     def due_in_ns(self) -> int:
         """How long until `turn` may say more."""
@@ -101,6 +93,4 @@ class Stopping:
 
     def _first(self, one: Member) -> tuple[int, int]:
         """Its first process, which the others' session is called by, also when it has ended since."""
-        if one.kept.pid or one not in self._told:
-            return one.kept.pid, one.kept.pid_start
-        return self._told[one][0]
+        return (one.kept.pid, one.kept.pid_start) if one.kept.pid else self._firsts.get(one, (0, 0))
