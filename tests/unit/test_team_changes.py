@@ -208,6 +208,19 @@ def test_one_whose_command_changed_while_nobody_supervised_begins_anew(home: Hom
         assert team.kept("b").pid == other and team.kept("a").restarts == 0
 
 
+def test_a_disk_that_takes_no_state_holds_nobody_up(home: Home) -> None:
+    """As a full one; agents are found by their marks all the same."""
+    os.makedirs(home.run + "/team.json/x")
+    with Team(home, f"a: {{command: {FOREVER}}}") as team:
+        wait_until(lambda: team.families().get("a"), what="its process")
+        family = team.families()["a"]
+        team.again()
+        wait_until(lambda: "taken over" in team.log(), what="the next supervisor")
+        assert team.families()["a"] == family
+        assert team.end() == 0
+        assert team.families() == {}
+
+
 # Around a start
 
 

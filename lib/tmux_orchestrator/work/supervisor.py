@@ -72,7 +72,7 @@ class Supervisor:
     def run(self) -> None:
         self._wakeup = watch.on_stop(self._stop)
         self.desk.team.began_ns = clock.boot_ns()
-        self._save()  # the team's id stands on disk before anything carries it
+        self._part("its state", self._save)
         self.desk.say(f"INFO the team of {len(self._specs)} agents is supervised (pid {os.getpid()})")
         if self.desk.team.damaged:
             self.desk.say("ERROR team.json is damaged: agents are known by their marks, and none is stopped by hand")
