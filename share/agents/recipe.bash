@@ -5,8 +5,8 @@
 #
 # Whatever is in a task was written by somebody: it is never a command, an option, a path or the name of a branch
 # before it was found to be one. The user's checkout is never worked in. What a recipe runs is of its process group, so
-# it ends with the task. A recipe that is killed leaves a private folder and its worktree, which the next one of its
-# name removes.
+# it ends with the task. A recipe that is killed leaves a private folder and its worktree, which the next one of this
+# home removes.
 # shellcheck disable=SC2034,SC2154 # some of what is set here, the recipes use, and the other way round
 set -eu -o pipefail
 shopt -s inherit_errexit
@@ -128,6 +128,12 @@ field() { # NAME [PATTERN]: the same on one line; nothing when it is not of that
   [[ ! $value =~ ${2:-.} ]] || printf '%s' "$value"
 }
 
+utf8() { # MOST: so many characters of standard input, as UTF-8 whatever it is; jq -R breaks what is across its blocks
+  "$HERE/../../.venv/bin/python" -ISc 'import sys
+text = sys.stdin.buffer.read().decode("utf-8", "replace")[: int(sys.argv[1])]
+sys.stdout.buffer.write(text.encode())' "$1"
+}
+
 priority() { # the task's priority as an event has it
   case ${ORC_TASK_PRIORITY:-5} in
     1 | 2) echo critical ;;
@@ -157,7 +163,7 @@ reply() { # FILE: an answer to whoever asked
   asker=$(field sender '^([A-Za-z0-9_][^:]{0,127}:)?[a-z][a-z0-9_-]{0,31}$')
   if [ -n "$event" ] && orc-read --id "$event" -q >/dev/null 2>&1; then to=(--reply-to "$event"); fi
   if [ -n "$asker" ] && orc-agent show "$asker" -o name >/dev/null 2>&1; then to+=(--to "$asker"); fi
-  jq -Rsj '.[:50000]' "$1" | orc-publish --type answer --priority "$(priority)" --from "$me" "${to[@]}" \
+  utf8 20000 <"$1" | orc-publish --type answer --priority "$(priority)" --from "$me" "${to[@]}" \
     --correlation-id "$ORC_TASK_CORRELATION_ID" --id "answer.$(once "$ORC_TASK_ID")" - >/dev/null
 }
 
@@ -177,9 +183,9 @@ base() { # the commit that work begins from
 
 begin() { # the task's data, and a private folder in $scratch until this process ends
   local lock
-  exec 8>"$state/lock"
+  exec 8>"$shared/lock"
   flock 8
-  for lock in "$state"/work/*.lock; do # of those that were killed
+  for lock in "$shared"/*/work/*.lock; do # of those that were killed, under whatever name: a branch is in one worktree
     [ -e "$lock" ] || continue
     (exec 9>"$lock" && flock -n 9 && remove "${lock%.lock}") || continue
   done
@@ -198,14 +204,16 @@ begin() { # the task's data, and a private folder in $scratch until this process
 
 plant() { # WORDS of git worktree add after the path: a worktree in $tree
   tree=$scratch/tree
+  printf '%s\n' "$repo" >"$scratch/repo"
   git -C "$repo" worktree add --quiet "$tree" "$@" >&2
 }
 
-remove() { # a private folder and its worktree
-  local entry
+remove() { # a private folder and its worktree, which may be another repository's
+  local entry home=$repo
+  [ ! -f "$1/repo" ] || home=$(<"$1/repo")
   chmod -R u+rwX -- "$1" 2>/dev/null || :
-  if [ -e "$1/tree" ] && ! git -C "$repo" worktree remove --force --force -- "$1/tree" 2>/dev/null; then
-    for entry in "$(git -C "$repo" rev-parse --path-format=absolute --git-common-dir)"/worktrees/*/; do
+  if [ -e "$1/tree" ] && ! git -C "$home" worktree remove --force --force -- "$1/tree" 2>/dev/null; then
+    for entry in "$(git -C "$home" rev-parse --path-format=absolute --git-common-dir 2>/dev/null)"/worktrees/*/; do
       if [ "$(cat -- "$entry/gitdir" 2>/dev/null)" = "$1/tree/.git" ]; then rm -rf -- "$entry"; fi # half removed
     done
   fi
@@ -262,7 +270,7 @@ ask() { # PROMPT OUT DATA...: the agent CLI; the data are files, each shown unde
     limited
     fail 1 "the agent CLI failed ($status): see what it said"
   fi
-  jq -Rsj '.[:200000]' "$scratch/said" >"$2" # UTF-8, whatever it said
+  utf8 200000 <"$scratch/said" >"$2"
   grep -q '[^[:space:]]' "$2" || fail 1 "the agent CLI said nothing: see that it answers: ${cli[*]}"
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support_recipes import RECIPES, Desk, pull, run
+from support_recipes import RECIPES, ROADMAP, Desk, pull, run
 from support_tmux import wait_until
 
 NULL = subprocess.DEVNULL
@@ -351,6 +351,40 @@ def _those_of(desk: Desk) -> list[int]:
     return found
 
 
+def test_what_another_developer_left_is_removed_and_what_it_works_in_is_not(desk: Desk) -> None:
+    """Two developers of one queue: the task of the one that was killed comes to the other."""
+    (desk.standin / "hang").touch()
+    children = []
+    for item, name in (("US-048", "first"), ("US-049", "third")):
+        env = desk.env | {"ORC_TEAM_AGENT": name, "ORC_TASK_ID": f"task-{name}"}
+        argv = [RECIPES / "code_developer", "--task"]
+        child = subprocess.Popen(argv, cwd=desk.repo, env=env, stdin=-1, stderr=-3, process_group=0)
+        assert child.stdin
+        child.stdin.write(json.dumps({"priority": item, "title": "x"}).encode())
+        child.stdin.close()
+        children.append(child)
+        wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), what="the CLI's start")
+        (desk.standin / "pids").unlink()
+    try:
+        os.killpg(children[0].pid, signal.SIGKILL)
+        children[0].wait()
+        (desk.standin / "hang").unlink()
+        desk.task("code_developer", "implement", {"priority": "US-048"}, task_id="task-first", agent="second")
+        assert desk.status("US-048") == "Review"
+        assert len(desk.left()) == 3 and all("/third/" in path for path in desk.left())
+    finally:
+        for child in children[1:]:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def test_a_spec_without_an_item_has_a_subject_that_can_be_read(desk: Desk) -> None:
+    desk.task("code_developer", "spec_created", {"spec_id": "SPEC-009", "title": "Sound"})
+    assert desk.git("log", "-1", "--format=%s", "code_developer/task-task-1") == "SPEC-009: Sound"
+    desk.task("code_developer", "spec_created", {"spec_id": "SPEC-010"}, task_id="task-2")
+    assert desk.git("log", "-1", "--format=%s", "code_developer/task-task-2") == "SPEC-010"
+
+
 def test_a_cli_that_takes_too_long_is_ended(desk: Desk) -> None:
     (desk.standin / "hang").touch()
     assert "failed (124)" in desk.task("code_developer", "implement", {"priority": "US-048"}, code=1, timeout="1")
@@ -543,6 +577,24 @@ def test_a_spec_that_a_person_wrote_is_found(desk: Desk) -> None:
     assert (desk.status("US-048"), desk.prompts()) == ("Planned, SPEC-007", [])
 
 
+def test_a_spec_that_only_mentions_an_item_is_not_its_spec(desk: Desk) -> None:
+    lines = ["US-048: Sound (Planned)", "US-049: Light (Planned, SPEC-049)"]
+    desk.write("ROADMAP.md", "".join(f"- [ ] {line}\n" for line in lines))
+    desk.write("docs/specs/SPEC-049-light.md", "# SPEC-049: Light\n\nFor US-049.\n\n## Out of scope\n\nUS-048.\n")
+    desk.write("docs/specs/SPEC-007-by-hand.md", "# Before US-048, and after US-0480\n\nFor US-0480, not US-048.\n")
+    desk.write("docs/specs/SPEC-008-old.md", "# Something else\n\nIt waits for US-048.\n")
+    desk.task("architect", "spec_request", {"priority": "US-048"})
+    assert desk.status("US-048") == "Planned, SPEC-048"
+    assert len(desk.prompts()) == 1
+
+
+def test_a_spec_that_was_kept_before_a_crash_is_the_items(desk: Desk) -> None:
+    desk.task("architect", "spec_request", {"priority": "US-048"})
+    desk.write("ROADMAP.md", ROADMAP)
+    desk.task("architect", "spec_request", {"priority": "US-048"}, task_id="task-2")
+    assert (desk.status("US-048"), len(desk.prompts())) == ("Planned, SPEC-048", 1)
+
+
 def test_a_review_asks_for_what_has_no_spec_bugs_first(desk: Desk) -> None:
     lines = [
         "US-049: a (Planned)",
@@ -616,9 +668,13 @@ def test_a_question_is_answered_where_it_was_asked(desk: Desk) -> None:
     (desk.standin / "say-question").write_bytes(b"caf\xe9 \x00\x1b[31m")
     desk.task("assistant", "question", {"body": "where?"}, task_id="task-8")
     assert desk.bodies("answer").pop().startswith("caf\ufffd ")
+    desk.says("question", "\U0001f41b" * 50_000)  # a line of the log has room for less
+    desk.task("assistant", "question", {"body": "where?"}, task_id="task-7")
+    body = desk.bodies("answer").pop()
+    assert set(body) == {"\U0001f41b"} and len(body) > 10_000
     desk.says("question", " ")
     assert "said nothing" in desk.task("assistant", "question", {"body": "where?"}, code=1, task_id="task-9")
-    events = desk.command("orc-read", "--type", "answer")[:-1]
+    events = desk.command("orc-read", "--type", "answer")[:-2]
     assert [event["metadata"]["reply_to"] for event in events] == ["question-1", None, None]
     assert {event["message"]["content"]["body"] for event in events} == {"-t @all; $(x)\nsecond line"}
     assert [event["to"]["targets"] for event in events] == [[], [], []]
