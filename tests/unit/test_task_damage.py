@@ -17,8 +17,8 @@ import pytest
 
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database, reading, salvage
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work import database, place, reading, salvage, usage
+from tmux_orchestrator.work.database import LOOK, Database
 from tmux_orchestrator.work.gate import Gate
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.pages import Pages
@@ -49,6 +49,7 @@ def fill(home: Home, count: int = 60, close: bool = True) -> MessageQueue:
     queue.send(Message("a", "pm", "t", {}, task_id="task-after", after=[first]))
     queue.send(Message("a", "pm", "t", {}, task_id="task-later", not_before="2100-01-01T00:00:00Z"))
     queue.limit("recipient", "ops", 2)
+    usage.hold(queue.database, "shared", ["dev", "ops"], 2**62)
     queue.record_metric("dev", "cpu_percent", 1.5)
     if close:
         queue.close()
@@ -404,6 +405,20 @@ def test_a_new_database_has_nothing_of_a_deleted_one_that_others_use(home: Home,
     assert other.wait(30) == 0
     queue.close()
     assert salvage.findings(path) == [] and len(content(path)["tasks"]) == 1
+
+
+def test_a_wal_that_was_begun_since_is_no_damage(home: Home, path: str) -> None:
+    early = Database(path, version=None, mend=place.mender(home, path))  # as the pump opens it: there is no table yet
+    queue = MessageQueue(home=home)
+    queue.send(Message("a", "dev", "t", {}))
+    time.sleep(2 * LOOK / 1e9)  # the time of its next look has come
+    assert early.rows("SELECT status FROM tasks") == [("queued",)]
+    with early:
+        early.change("UPDATE tasks SET priority = 7")
+    assert queue.database.rows("SELECT priority FROM tasks") == [(7,)]
+    assert kept(path) == []
+    early.close()
+    queue.close()
 
 
 def test_check_and_repair(home: Home, path: str) -> None:

@@ -109,6 +109,21 @@ def test_who_has_met_others_stands_in_the_row_before_it_asks_until_nobody_is_the
     assert asked == 4
 
 
+def test_who_has_the_database_to_himself_waits_for_nobody_in_the_row(
+    queue: MessageQueue, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.05, lambda: other.execute("COMMIT")).start()
+    queue.send(task(task_id="first-1"))  # meets somebody
+    with queue.database:
+        held = lock(queue.db_path)  # of the next one, who waits for the end of this transaction
+        monkeypatch.setattr(gate.Gate, "_stand", None)
+        queue.database.change("UPDATE tasks SET priority = 1")
+        queue.database.rows("UPDATE tasks SET priority = 2 RETURNING task_id")
+    os.close(held)
+    assert queue.database.row("SELECT priority FROM tasks") == (2,)
+
+
 def test_a_folder_where_no_gate_can_be_made_is_no_hindrance(queue: MessageQueue, other: sqlite3.Connection) -> None:
     os.mkdir(queue.db_path + "-gate")
     other.execute("BEGIN IMMEDIATE")

@@ -87,7 +87,7 @@ class Database:
             self._open()
         with self._lock:
             try:
-                if self._gate is not None and self._gate.is_crowded(sql):
+                if self._gate is not None and not self._depth and self._gate.is_crowded(sql):
                     found: list[Row] = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
                 else:
                     found = self._connection.execute(sql, values).fetchall()
@@ -111,7 +111,7 @@ class Database:
             self._open()
         with self._lock:
             try:
-                if self._gate is not None and self._gate.is_crowded(sql):
+                if self._gate is not None and not self._depth and self._gate.is_crowded(sql):
                     changed: int = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
                 else:
                     changed = self._connection.execute(sql, values).rowcount
@@ -256,6 +256,10 @@ class Database:
         if now == self._inodes:
             return False
         if now[0] == self._inodes[0]:
+            if not self._inodes[1]:  # there was none: somebody has begun one since, and what was done stands
+                self.close()
+                self._open()
+                return sql == "BEGIN IMMEDIATE"
             if self._mend is None:
                 raise SystemFailure(f"the WAL of {self.path} was deleted while it is in use: run orc-task repair")
             if self._rebuild("its WAL was deleted while it was in use", True):
