@@ -25,6 +25,7 @@ _USUAL = {name: int(kind.rpartition(" ")[2]) for name, kind in ADDED.items() if 
 _FEWEST = len(_NAMES) - len(ADDED)
 _NUMBER = "rowid"
 _META = ("told", "boot", "id")
+_KINDS = (*KINDS, "account")  # of limits: those of people, and that of `usage`
 _UNKNOWN = "what it had to come after was lost with a damaged database: if it may begin, orc-task retry"
 
 
@@ -90,7 +91,7 @@ class Recovered:
 
     def _entry(self, values: tuple[Any, ...]) -> None:
         """Of an index, or of a table that is one."""
-        if len(values) == 5 and values[0] in KINDS and isinstance(values[1], str) and isinstance(values[2], int):
+        if len(values) == 5 and values[0] in _KINDS and isinstance(values[1], str) and isinstance(values[2], int):
             self.limits.append(values)
         if len(values) != 2 or not isinstance(values[0], str):
             return
