@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 
 from tmux_orchestrator.eventlog import reader
+from tmux_orchestrator.ground import locks
+from tmux_orchestrator.ground.errors import TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database, place, reading, salvage, usage
+from tmux_orchestrator.work import database, place, reading, refusal, salvage, usage
 from tmux_orchestrator.work.database import LOOK, Database
 from tmux_orchestrator.work.gate import Gate
 from tmux_orchestrator.work.message import Message
@@ -306,6 +309,37 @@ def test_an_interrupted_rebuilding_is_taken_up(home: Home, path: str) -> None:
     queue.close()
     assert content(path) == before and len(kept(path)) == 1
     assert not os.path.exists(path + ".salvage") and not os.path.exists(path + ".new")
+
+
+def test_what_somebody_lays_over_it_is_no_damage_while_he_writes(
+    home: Home, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home)
+    before, whole = content(path), Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(time, "sleep", lambda seconds: Path(path).write_bytes(whole))
+    queue = MessageQueue(home=home)
+    assert queue.database.rows("PRAGMA integrity_check") == [("ok",)]
+    queue.close()
+    assert content(path) == before and kept(path) == []
+
+
+def test_who_never_waits_does_not_wait_for_who_makes_the_file(home: Home, path: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700)
+    lock = locks.Lock(path + place.LOCK)
+    lock.acquire()
+    timer = threading.Timer(20, lock.release)
+    timer.start()
+    with pytest.raises(TryLater):
+        Database(path, patience=0.01)
+    timer.cancel()
+    lock.close()
+
+
+def test_that_sqlite_gives_up_on_its_locks_is_no_damage() -> None:
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode = 15
+    assert isinstance(refusal.of("x.db", error), TryLater)
 
 
 def test_a_running_queue_finds_its_file_replaced_or_deleted(home: Home, path: str, capfd: Any) -> None:

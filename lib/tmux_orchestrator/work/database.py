@@ -44,6 +44,8 @@ _PAGE, _CHECKPOINT = 1024, 16_000  # bytes; pages in the WAL until they move int
 _PART = 256  # rows that a walk takes at once
 # Without waiting: see `_in_turn`. Each statement is a transaction of its own, and threads are kept apart by our lock.
 _HOW: Any = {"timeout": 0, "isolation_level": None, "check_same_thread": False, "cached_statements": 64, "uri": True}
+_all: Any = _sqlite3.Cursor.fetchall
+_count: Any = _sqlite3.Cursor.rowcount.__get__
 _opened: list[ref[Database]] = []  # of this process and, after a fork, its parent
 
 
@@ -83,22 +85,8 @@ class Database:
 
     def rows(self, sql: str, *values: object) -> list[Row]:
         """All rows of one statement; it has taken effect when this returns."""
-        if self._pid != os.getpid():
-            self._open()
-        with self._lock:
-            try:
-                if self._gate is not None and not self._depth and self._gate.is_crowded(sql):
-                    found: list[Row] = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
-                else:
-                    found = self._connection.execute(sql, values).fetchall()
-            except refusal.ERRORS as error:
-                if not refusal.is_busy(error):
-                    self._failed(error)
-                    return self.rows(sql, *values)
-                found = self._in_turn(lambda: self._connection.execute(sql, values).fetchall())
-            if monotonic_ns() > self._look_at and self._is_lost(sql):
-                return self.rows(sql, *values)
-            return found
+        found: list[Row] = self._run(sql, values, _all)
+        return found
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row, or None."""
@@ -107,22 +95,26 @@ class Database:
 
     def change(self, sql: str, *values: object) -> int:
         """How many rows the statement changed."""
+        changed: int = self._run(sql, values, _count)
+        return changed
+
+    def _run(self, sql: str, values: tuple[object, ...], take: Callable[[Any], Any]) -> Any:
         if self._pid != os.getpid():
             self._open()
         with self._lock:
             try:
                 if self._gate is not None and not self._depth and self._gate.is_crowded(sql):
-                    changed: int = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
+                    found = self._in_turn(lambda: take(self._connection.execute(sql, values)))
                 else:
-                    changed = self._connection.execute(sql, values).rowcount
+                    found = take(self._connection.execute(sql, values))
             except refusal.ERRORS as error:
                 if not refusal.is_busy(error):
                     self._failed(error)
-                    return self.change(sql, *values)
-                changed = self._in_turn(lambda: self._connection.execute(sql, values).rowcount)
+                    return self._run(sql, values, take)
+                found = self._in_turn(lambda: take(self._connection.execute(sql, values)))
             if monotonic_ns() > self._look_at and self._is_lost(sql):
-                return self.change(sql, *values)
-            return changed
+                return self._run(sql, values, take)
+            return found
 
     def walk(self, sql: str, *values: object) -> Iterator[Row]:
         """The rows one by one, for results that may be large."""
@@ -288,7 +280,7 @@ class Database:
 
     def _connect(self) -> bool:
         """False when the file was replaced in this very moment."""
-        if place.make_private(self.path):
+        if place.make_private(self.path, place.WAIT_S if self._patience == BUSY_S else self._patience):
             if self._mend is None:
                 raise TryLater(f"{self.path} is being rebuilt: try again")
             self._mend(0, "its rebuilding was interrupted", False)

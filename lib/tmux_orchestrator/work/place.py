@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 PARTS, LOCK, UNFINISHED = ("", "-wal", "-shm"), ".lock", ".salvage"  # of names of files, behind the database's
 _LONG = 256 << 10  # bytes
-_WAIT_S = 60.0  # for who makes the file, or rebuilds it
+WAIT_S = 60.0  # for who makes the file, or rebuilds it
 _REGULAR, _KIND = 0o100000, 0o170000  # of st_mode, as `stat` has them
 
 
-def make_private(path: str) -> bool:
+def make_private(path: str, wait: float) -> bool:
     """The file exists, is ours alone and no link: SQLite would make it as the umask says. Raises NotPermitted.
 
-    True: it is not there, because somebody's rebuilding of it was interrupted.
+    True: it is not there, because somebody's rebuilding of it was interrupted. `wait`: seconds for who makes it just
+    now, or rebuilds it; then TryLater.
     """
     try:
         while (found := _status(path)) is None:
-            if _make(path):
+            if _make(path, wait):
                 return True
         if found.st_mode & _KIND != _REGULAR:
             raise SystemFailure(f"{path} is no plain file: choose another team.message_queue.db_path")
@@ -51,12 +52,12 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def _make(path: str) -> bool:
+def _make(path: str, wait: float) -> bool:
     """Make an empty file; True when there is one that is being rebuilt."""
     from tmux_orchestrator.ground.locks import Lock  # seldom
 
     files.make_dir(os.path.dirname(path))
-    with Lock(path + LOCK, _WAIT_S):
+    with Lock(path + LOCK, wait):
         if os.path.lexists(path):
             return False  # another process was quicker
         if os.path.lexists(path + UNFINISHED):

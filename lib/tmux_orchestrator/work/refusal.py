@@ -5,7 +5,7 @@ from __future__ import annotations
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
 from tmux_orchestrator.work.sqlite import _sqlite3
 
-_BUSY, _LOCKED, _PERM, _READONLY, _IOERR = 5, 6, 3, 8, 10  # SQLite's primary result codes
+_BUSY, _LOCKED, _PROTOCOL, _PERM, _READONLY, _IOERR = 5, 6, 15, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18
 _DAMAGED = (_CORRUPT, _NOTADB)
 _SHORT_READ = 522  # of a WAL that lacks what its index says: somebody deleted or cut it in use
@@ -38,4 +38,5 @@ def of(path: str, error: Exception) -> OrcError:
 
 
 def is_busy(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED)
+    """Also when so many begin and end at once that SQLite gives up on the WAL's locks, which it calls the protocol."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED, _PROTOCOL)

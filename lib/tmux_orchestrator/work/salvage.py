@@ -2,7 +2,7 @@
 
 Whoever opens or uses a damaged database does this, under one lock and once, because work must go on; never for one
 that is only locked, read-only, of a newer version or on a full disk. A damage is believed when a second look at the
-file confirms it.
+file confirms it, a while after anybody has written there.
 
 What a crash leaves: until the new file stands in its place, the old one beside it as `.salvage`; whoever comes next
 finds no database, and goes on from there. The other processes that have the old file open see within `database.LOOK`
@@ -17,7 +17,7 @@ import time
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, files
-from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure
+from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.work.database import LOOK, Database
 from tmux_orchestrator.work.pages import joined, size_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tmux_orchestrator.ground.paths import Home
 
 _WAIT_S = 60.0  # another's salvage of a large database
+_REST_S, _LOOKS = 0.2, 25  # after the last time that somebody wrote the file itself
 _TABLES = ("tasks", "agent_metrics", "deps", "limits", "outbox", "meta")
 
 
@@ -65,13 +66,28 @@ def mend(home: Home, path: str, inode: int, why: str, sure: bool = False) -> dic
         if os.path.lexists(path):
             if inode and os.lstat(path).st_ino != inode:
                 return None
-            if not sure and not findings(path):
+            if not sure and not _is_damaged(path):
                 return None
             _keep(path)  # of one that ended after its last step but one
             _set_aside(path)
         elif not os.path.lexists(path + UNFINISHED):
             return None
         return _rebuild(home, path, why)
+
+
+def _is_damaged(path: str) -> bool:
+    """Not what somebody writes just now, such as a copy of his that is laid over it: that is looked at when it rests.
+
+    Raises TryLater when it does not.
+    """
+    for _ in range(_LOOKS):
+        if not findings(path):
+            return False
+        rests = time.time() - os.lstat(path).st_mtime
+        if not 0 <= rests < _REST_S:
+            return True
+        time.sleep(_REST_S - rests)
+    raise TryLater(f"{path} cannot be read while somebody writes over it: try again")
 
 
 def dry(path: str) -> dict[str, Any]:
