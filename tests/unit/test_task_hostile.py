@@ -16,6 +16,7 @@ from support_tasks import Clock, open_queue, states, task
 from tmux_orchestrator.commands import task as command
 from tmux_orchestrator.ground import errors
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.insight import task_figures
 from tmux_orchestrator.work import reading
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import LARGEST
@@ -270,6 +271,24 @@ def test_rows_that_others_wrote_are_shown_and_end_nobody(home: Home) -> None:
     queue.send(task(task_id="task-good"))
     got = [queue.get("dev") for _ in range(8)]
     assert "task-good" in [one.task_id for one in got if one]
+    queue.close()
+
+
+@pytest.mark.parametrize("column", ["wake_boot", "worker", "token", "priority", "started_boot"])
+@pytest.mark.parametrize("value", [None, "soon", b"\xff", 1.5])
+def test_columns_that_somebodys_own_sql_has_set_stop_nobody(home: Home, column: str, value: object) -> None:
+    queue = MessageQueue(home=home)
+    queue.send_all([task(task_id="task-held"), task(task_id="task-rests"), task(task_id="task-waits")])
+    for state, live in (("held", 2), ("rests", 3), ("waits", 1)):
+        set_to = f"status = 'running', live = {live}" if live == 2 else f"live = {live}"
+        queue.database.change(f"UPDATE tasks SET {set_to}, wake_boot = 1 WHERE task_id = 'task-{state}'")
+    if column != "priority" or value is not None:
+        queue.database.change(f"UPDATE tasks SET {column} = ?", value)
+    queue.sweep(now=True)
+    given = {one.task_id for one in (queue.get("dev") for _ in range(3)) if one}
+    assert given == {"task-held", "task-rests", "task-waits"}
+    queue.database.change("UPDATE tasks SET status = 'queued', live = 1")
+    assert task_figures.depths(queue.database)["dev"].queued == 3
     queue.close()
 
 

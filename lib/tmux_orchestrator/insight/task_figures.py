@@ -110,6 +110,7 @@ def depths(database: Database) -> dict[str, Depth]:
             depth.running += count
             continue
         depth.queued += count
+        priority = priority if type(priority) is int else LOW  # as the view has it, if somebody's own SQL wrote it
         depth.high += count if priority <= HIGH else 0
         depth.low += count if priority >= LOW else 0
         depth.normal += count if HIGH < priority < LOW else 0

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tmux_orchestrator.work.queue import Rules
 
 KINDS = ("recipient", "group")
-_RESTED = "UPDATE tasks SET live = 1, wake_boot = NULL WHERE task_id = ? AND live = 3 AND wake_boot <= ?"
-_SAME = "SELECT 1 FROM tasks WHERE task_id = ? AND token = ? AND live = 2 AND wake_boot = ?"
+_RESTED = "UPDATE tasks SET live = 1, wake_boot = NULL WHERE task_id = ? AND live = 3 AND wake_boot IS ?"
+_SAME = "SELECT 1 FROM tasks WHERE task_id = ? AND token IS ? AND live = 2 AND wake_boot IS ?"
 
 _GIVEN = "task_id, sender, recipient, type, priority, payload, created_at, attempt, max_attempts, grp, correlation_id"
 
@@ -60,7 +60,7 @@ def worker(pid: int) -> str:
 
 def is_gone(named: str | None) -> bool:
     """Has the worker a process, and has that ended?"""
-    pid, _, start = (named or "").partition(":")
+    pid, _, start = str(named or "").partition(":")
     return pid.isdigit() and start.isdigit() and not proc.alive(int(pid), int(start))
 
 
@@ -93,8 +93,8 @@ def sweep(database: Database, rules: Rules, is_begun: bool = True) -> None:
         after_boot(database)
     ticks, now = clock.boot_ns(), clock.now_ns()
     held = database.rows("SELECT task_id, live, wake_boot, worker, token FROM tasks WHERE live IN (2, 3)")
-    rested = [row[0] for row in held if row[1] == 3 and row[2] <= ticks]
-    lost = [(row[0], row[4], row[2], _why(row[2] <= ticks, row[3])) for row in held if row[1] == 2]
+    rested = [(row[0], row[2]) for row in held if row[1] == 3 and _is_over(row[2], ticks)]
+    lost = [(row[0], row[4], row[2], _why(_is_over(row[2], ticks), row[3])) for row in held if row[1] == 2]
     lost = [one for one in lost if one[3]]
     due = database.rows("SELECT task_id, not_before, expires FROM tasks WHERE status = 'queued' AND due_ns <= ?", now)
     over = database.rows("SELECT kind, name FROM limits WHERE until_ns <= ?", now)
@@ -102,8 +102,8 @@ def sweep(database: Database, rules: Rules, is_begun: bool = True) -> None:
         return
     with database:
         # What was read may have changed meanwhile: another swept, a worker ended its task or extended its lease.
-        for task_id in rested:
-            database.change(_RESTED, task_id, ticks)
+        for one in rested:
+            database.change(_RESTED, *one)
         for task_id, token, wake, why in lost:
             if database.row(_SAME, task_id, token, wake):
                 ending.take_back(database, task_id, why)
@@ -111,6 +111,11 @@ def sweep(database: Database, rules: Rules, is_begun: bool = True) -> None:
             _let_in(database, task_id, expires, now)
         usage.resume(database)
         database.change("DELETE FROM limits WHERE until_ns <= ?", now)
+
+
+def _is_over(wake: object, ticks: int) -> bool:
+    """Also what is no time, as only somebody's own SQL writes it: it would hold the task for ever."""
+    return type(wake) is not int or wake <= ticks
 
 
 def _why(is_over: bool, named: str) -> str:
