@@ -524,6 +524,21 @@ def test_many_at_once_take_turns(desk: Desk) -> None:
     assert [one["payload"]["event"] for one in desk.tasks()] == said, "its place is behind what is in the database"
 
 
+def test_one_that_takes_long_lets_the_host_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [desk.say("spec_created") for _ in range(3)]
+    put = Flows._put
+
+    def flushes(self: Flows, *of: Any) -> None:
+        put(self, *of)
+        desk.boot += SECOND // 100
+
+    monkeypatch.setattr(Flows, "_put", flushes)
+    desk.flows = Flows(desk.home, desk.settings, Voice(desk.home, "host"))
+    assert desk.flows.turn(news=True) <= desk.boot
+    assert len(list(reading.tasks(desk.queue.database))) == 1
+    assert [one["payload"]["event"] for one in desk.tasks()] == said
+
+
 def test_the_share_that_went_to_the_right_agent(desk: Desk) -> None:
     database = desk.queue.database
     assert flows.routed_share(database) == (0, 0)

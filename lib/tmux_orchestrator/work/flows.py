@@ -49,7 +49,7 @@ _SEVERITIES = LEVELS | {"medium": LEVELS["normal"]}
 _SECOND = 1_000_000_000
 _AGAIN, _REST = _SECOND // 2, 2 * _SECOND  # after a lock, and after another failure
 _BUSY = 20  # times in a row that the database is locked until that is told
-_MOST = 20  # tasks of one turn: 2 ms
+_MOST, _LONGEST = 20, _SECOND // 200  # tasks of one turn: 2 ms, but on a disk that is slow to flush
 _PATIENCE = 0.01  # seconds
 _FRUITLESS = ("failed", "dead", "cancelled")
 
@@ -164,8 +164,8 @@ class Flows:
 
     def _work(self) -> bool:
         """Make tasks of some of what waits; is there more? Raises OrcError, OSError: it stays."""
-        done = 0
-        while self._waiting and done < _MOST:
+        done, end = 0, clock.boot_ns() + _LONGEST
+        while self._waiting and done < _MOST and clock.boot_ns() < end:
             one = _checked(self._waiting[0])
             try:
                 if one is not None:
