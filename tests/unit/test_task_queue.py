@@ -15,7 +15,7 @@ from tmux_orchestrator.ground import clock as real_clock
 from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.errors import DataError, TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import leases
+from tmux_orchestrator.work import ending, leases
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
@@ -488,12 +488,24 @@ def test_all_or_none_of_a_batch(queue: MessageQueue) -> None:
     assert queue.send_all([task(task_id="first-1"), task(after=["first-1"]), task(task_id="first-1")]) == 2
 
 
+def test_pruning_by_hand_takes_what_nobody_tells(queue: MessageQueue, clock: Clock) -> None:
+    sent(queue)
+    queue.mark_completed(claimed(queue).task_id)
+    clock.passes(1)
+    assert queue.cleanup_old_tasks(0) == ending.old(queue.database, 0) == 0, "who tells it may be about to"
+    clock.passes(60)
+    waits = sent(queue)
+    assert ending.prune(queue.database, 0) == (0, False), "the state updater leaves it"
+    assert ending.old(queue.database, 0) == queue.cleanup_old_tasks(0) == 1
+    assert queue.database.rows("SELECT task_id FROM outbox") == [(waits,)]
+
+
 def test_pruning_takes_only_what_ended_and_was_told(queue: MessageQueue, clock: Clock) -> None:
     done, waits = sent(queue), sent(queue)
     queue.mark_completed(claimed(queue).task_id)
     queue.record_metric("dev", "cpu_percent", 1)
     clock.passes(31 * 86_400)
-    assert queue.cleanup_old_tasks() == 0, "the log has not heard of it"
+    assert ending.prune(queue.database, 30) == (0, False), "the log has not heard of it"
     queue.database.change("DELETE FROM outbox")
     assert queue.cleanup_old_tasks(32) == 0
     assert queue.cleanup_old_tasks() == 1

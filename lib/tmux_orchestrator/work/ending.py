@@ -184,10 +184,12 @@ def refuse(database: Database, task_id: str, token: str, what: str) -> NoReturn:
     raise DataError(f"task {task_id} cannot be {what}: {why}: leave what was done for it, and ask for the next")
 
 
+# What ended before the first time, and was told to the log or ended before the second.
 _OLD = """
 FROM tasks WHERE live IS NULL AND status IN ('completed', 'failed', 'cancelled', 'dead') AND completed_at < ?
-AND task_id NOT IN (SELECT task_id FROM outbox)"""
+AND (completed_at < ? OR task_id NOT IN (SELECT task_id FROM outbox))"""
 
+_OLD_OUTBOX = "DELETE FROM outbox WHERE task_id NOT IN (SELECT task_id FROM tasks)"
 _OLD_DEPS = """
 DELETE FROM deps WHERE NOT EXISTS (
     SELECT 1 FROM tasks WHERE tasks.task_id = deps.task_id AND status IN ('queued', 'cancelled'))"""
@@ -195,30 +197,35 @@ _OLD_METRICS = """
 DELETE FROM agent_metrics WHERE id IN (
     SELECT id FROM (SELECT id, timestamp FROM agent_metrics ORDER BY id LIMIT ?) WHERE timestamp < ?)"""
 _PART = 500  # rows that are removed in one transaction: 5 ms
+_UNTOLD = 60 * 1_000_000_000  # nanoseconds after which nobody is there to tell it
 
 
 def old(database: Database, days: int) -> int:
     """How many tasks ended more than so many days ago."""
-    return int(database.rows(f"SELECT count(*) {_OLD}", _days_ago(days))[0][0])
+    return int(database.rows(f"SELECT count(*) {_OLD}", _days_ago(days), _untold_since())[0][0])
 
 
-def prune(database: Database, days: int) -> tuple[int, bool]:
-    """Remove some of what ended, and was measured, more than so many days ago; how many tasks, and is there more?"""
-    before = _days_ago(days)
+def prune(database: Database, days: int, untold: bool = False) -> tuple[int, bool]:
+    """Remove some of what ended, and was measured, more than so many days ago; how many tasks, and is there more?
+
+    `untold`: also that of which the log has not heard, as where no state updater runs.
+    """
+    before, since = _days_ago(days), _untold_since() if untold else ""
     with database:
-        gone = database.change(f"DELETE FROM tasks WHERE rowid IN (SELECT rowid {_OLD} LIMIT ?)", before, _PART)
+        gone = database.change(f"DELETE FROM tasks WHERE rowid IN (SELECT rowid {_OLD} LIMIT ?)", before, since, _PART)
         values = database.change(_OLD_METRICS, _PART, before)
         more = _PART in (gone, values)
         if not more:
             database.change(_OLD_DEPS)
+            database.change(_OLD_OUTBOX)
     return gone, more
 
 
 def prune_all(database: Database, days: int) -> int:
-    """`prune` until nothing old is left; how many tasks."""
+    """`prune` until nothing old is left, told or not; how many tasks."""
     total, more = 0, True
     while more:
-        gone, more = prune(database, days)
+        gone, more = prune(database, days, untold=True)
         total += gone
     return total
 
@@ -227,6 +234,10 @@ def _days_ago(days: int) -> str:
     if type(days) is not int or not 0 <= days <= 36_500:
         raise DataError("the days are no number from 0 to 36500: correct it")
     return clock.stamp(clock.now_ns() - days * _DAY)
+
+
+def _untold_since() -> str:
+    return clock.stamp(clock.now_ns() - _UNTOLD)
 
 
 def shrink(database: Database) -> None:
