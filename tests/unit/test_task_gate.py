@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from support_tasks import open_queue, task
 from support_tmux import wait_until
 from tmux_orchestrator.ground.errors import TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import gate
+from tmux_orchestrator.work import gate, waiting
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.queue import MessageQueue
 
@@ -26,6 +27,8 @@ def queue(home: Home) -> Iterator[MessageQueue]:
     made = open_queue(home)
     yield made
     made.close()
+    for _, changes in made.watches:
+        changes.close()
 
 
 @pytest.fixture
@@ -84,6 +87,32 @@ def test_a_database_that_stays_locked_is_told(queue: MessageQueue, other: sqlite
     other.execute("ROLLBACK")
     impatient.change("DELETE FROM limits")
     impatient.close()
+
+
+@pytest.mark.parametrize("seconds", [None, 0.1])
+def test_who_waits_for_a_task_waits_for_the_lock_too(
+    queue: MessageQueue, other: sqlite3.Connection, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.send(task(task_id="task-one"))
+    queue.database._patience = 0.01
+    other.execute("BEGIN IMMEDIATE")
+    if seconds is not None:
+        with pytest.raises(TryLater):
+            waiting.get(queue, "dev", seconds, None, None)
+        other.execute("COMMIT")
+        return
+    tried = []
+    get = queue.get
+
+    def tries(*of: Any, **named: Any) -> Any:
+        tried.append(of)
+        if len(tried) == 3:
+            other.execute("COMMIT")
+        return get(*of, **named)
+
+    monkeypatch.setattr(queue, "get", tries)
+    found = waiting.get(queue, "dev", seconds, None, None)
+    assert found is not None and len(tried) >= 3
 
 
 def test_who_has_met_others_stands_in_the_row_before_it_asks_until_nobody_is_there_for_a_while(

@@ -155,7 +155,12 @@ def _get(queue: MessageQueue, given: options.Options) -> int:
         raise errors.UsageError("say whose task: orc-task get --recipient NAME")
     output.check(given.o, reading.FIELDS)
     lease, worker = _seconds(given.lease), _worker(given.pid)
-    got = queue.get(recipient, lease=lease, worker=worker)
+    got = None
+    try:
+        got = queue.get(recipient, lease=lease, worker=worker)
+    except errors.TryLater:
+        if given.wait is None:
+            raise
     if got is None and given.wait is not None:
         from tmux_orchestrator.work import waiting
 

@@ -11,6 +11,7 @@ import os
 import time
 
 from tmux_orchestrator.ground import watch
+from tmux_orchestrator.ground.errors import TryLater
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +24,21 @@ _MOMENT = 0.001  # seconds
 def get(
     queue: MessageQueue, recipient: str, seconds: float | None, lease: float | None, worker: str | None
 ) -> Message | None:
-    """`queue.get`, as soon as there is a task; None after `seconds` (None: however long it takes)."""
+    """`queue.get`, as soon as there is a task; None after `seconds` (None: however long it takes).
+
+    A database that is locked is waited for too; TryLater only when it still is at the end.
+    """
     end = None if seconds is None else time.monotonic() + seconds
     changes = _watch(queue)
     was_woken = False
     try:
         while True:
-            got = queue.get(recipient, lease=lease, worker=worker) if queue.is_ready(recipient) else None
+            got = None
+            try:
+                got = queue.get(recipient, lease=lease, worker=worker) if queue.is_ready(recipient) else None
+            except TryLater:
+                if end is not None and time.monotonic() >= end:
+                    raise
             left = 1.0 if end is None else end - time.monotonic()
             if got is not None or left <= 0:
                 return got
