@@ -321,6 +321,14 @@ is() { equals "$(field "$1" "$2")" "$3"; }
   expect 0 send -p critical 5
 }
 
+@test "a task that could not be printed is given back" {
+  send 1
+  expect 74 sh -c 'orc-task get -r dev >/dev/full'
+  expect 141 bash -c 'exec > >(:); wait $!; exec orc-task get -r dev'
+  expect 0 orc-task get -r dev -o attempt
+  equals "$output" 1
+}
+
 @test "prune removes what ended long ago" {
   send 1
   send 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from tmux_orchestrator.ground import clock, config, errors, files, options, output, paths
 from tmux_orchestrator.work import place, reading
@@ -183,7 +184,12 @@ def _given(queue: MessageQueue, got: Message | None, given: options.Options) -> 
     if got is None:
         return errors.NO
     record = reading.task(queue.database, got.task_id)
-    output.show([record] if record else [], given.o or "jsonl", reading.COLUMNS, reading.FIELDS)
+    try:
+        output.show([record] if record else [], given.o or "jsonl", reading.COLUMNS, reading.FIELDS)
+        sys.stdout.flush()
+    except OSError:
+        queue.release(got.task_id, got.token)  # nobody has read the token, so nobody could end the task
+        raise
     return errors.OK
 
 
