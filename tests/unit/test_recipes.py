@@ -357,7 +357,7 @@ def test_what_another_developer_left_is_removed_and_what_it_works_in_is_not(desk
     children = []
     for item, name in (("US-048", "first"), ("US-049", "third")):
         env = desk.env | {"ORC_TEAM_AGENT": name, "ORC_TASK_ID": f"task-{name}"}
-        argv = [RECIPES / "code_developer", "--task"]
+        argv = [str(RECIPES / "code_developer"), "--task"]
         child = subprocess.Popen(argv, cwd=desk.repo, env=env, stdin=-1, stderr=-3, process_group=0)
         assert child.stdin
         child.stdin.write(json.dumps({"priority": item, "title": "x"}).encode())

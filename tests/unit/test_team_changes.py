@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,7 +188,14 @@ def test_a_copy_of_a_home_leaves_the_first_ones_agents_alone(home: Home, tmp_pat
 def test_numbers_that_no_system_has_are_nobodys(home: Home) -> None:
     os.makedirs(home.run)
     team = state.load(home)
-    lies = {"pid": 1 << 70, "pid_start": -1, "up_ns": 10**400, "meant_ns": 1, "run": 1 << 80, "waiting": [["a\0", "b"]]}
+    lies: dict[str, Any] = {
+        "pid": 1 << 70,
+        "pid_start": -1,
+        "up_ns": 10**400,
+        "meant_ns": 1,
+        "run": 1 << 80,
+        "waiting": [["a\0", "b"]],
+    }
     team.agents = {name: state.Kept(state="running", **lies) for name in ("a", "gone", "../../gone")}
     state.save(home, state.encode(team))
     with Team(home, f"a: {{command: {FOREVER}}}") as running:
