@@ -288,8 +288,8 @@ check() { # OUT: what is configured as tests, in the worktree
   [ -z "$tests" ] || run /dev/null "$1" sh -c "exec 2>&1; $tests"
 }
 
-forge() { # WORDS of gh
-  (cd "$repo" && GH_PROMPT_DISABLED=1 NO_COLOR=1 orc-ratelimit github --wait=60s -- timeout 60 gh "$@")
+forge() { # WORDS of gh; like all that takes time it stays in our process group, and so ends with the task
+  (cd "$repo" && GH_PROMPT_DISABLED=1 NO_COLOR=1 orc-ratelimit github --wait=60s -- timeout --foreground 60 gh "$@")
 }
 
 road() { "$HERE/roadmap.py" --file "$roadmap" "$@"; }

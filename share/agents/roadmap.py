@@ -29,7 +29,7 @@ SEVERITIES = ("critical", "high", "normal", "low")
 WANTED = "needs spec"
 LARGEST = 4 << 20  # bytes of a roadmap
 _ITEM = re.compile(r"- \[([ xX])\] ([A-Z][A-Z0-9]{0,9}-[0-9]{1,6}):?[ \t]+(.*)")
-_STATE = re.compile(rf"(.*?)[ \t]*\(({'|'.join(STATUSES)})((?:, *[A-Za-z0-9 -]+)*)\)[ \t\r]*", re.IGNORECASE)
+_STATE = re.compile(rf"({'|'.join(STATUSES)})((?:,[A-Za-z0-9 -]+)*)\)[ \t\r]*", re.IGNORECASE)
 _ID = re.compile(r"[A-Z][A-Z0-9]{0,9}-[0-9]{1,6}")
 _SPEC = re.compile(r"SPEC-[0-9]{1,6}")
 
@@ -116,13 +116,16 @@ def parse(line: str, number: int) -> Item | None:
     if found is None:
         return None
     box, name, rest = found.groups()
-    state = _STATE.fullmatch(rest)
+    title, _, last = rest.rpartition("(")
+    state = _STATE.fullmatch(last)
     ending = "\r" if line.endswith("\r") else ""
     if state is None:  # a person's line: the box says it
         return Item(name, rest.strip(), "Planned" if box == " " else "Complete", [], number, number + 1, ending)
-    title, status, notes = state.groups()
+    status, notes = state.groups()
     status = next(one for one in STATUSES if one.lower() == status.lower())
-    return Item(name, title, status, [note.strip() for note in notes.split(",")[1:]], number, number + 1, ending)
+    return Item(
+        name, title.rstrip(" \t"), status, [note.strip() for note in notes.split(",")[1:]], number, number + 1, ending
+    )
 
 
 def clean(text: str, most: int) -> str:

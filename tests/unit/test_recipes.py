@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,31 @@ def test_a_stopped_developer_ends_what_it_started_and_leaves_nothing(desk: Desk)
     assert desk.left() == []
     assert child.stderr
     child.stderr.close()
+
+
+@pytest.mark.parametrize("step", ["push", "forge"])
+def test_a_stop_reaches_what_talks_to_the_forge(desk: Desk, step: str) -> None:
+    hang = f"#!/bin/sh\necho $$ >'{desk.standin}/pids'\nexec sleep 1000\n"
+    program = desk.repo / ".git/hooks/pre-push" if step == "push" else desk.repo.parent / "programs/gh"
+    program.unlink(missing_ok=True)
+    program.write_text(hang)
+    program.chmod(0o755)
+    argv = [str(RECIPES / "code_developer"), "--task"]
+    child = subprocess.Popen(argv, cwd=desk.repo, env=desk.env, stdin=-1, stdout=-3, stderr=-3, process_group=0)
+    assert child.stdin
+    child.stdin.write(b'{"priority": "US-048"}')
+    child.stdin.close()
+    try:
+        wait_until(lambda: _read(desk.standin / "pids").endswith("\n"), 30, "the call")
+        os.killpg(child.pid, signal.SIGTERM)
+        assert child.wait(30) == 75
+        wait_until(lambda: not _runs(int(_read(desk.standin / "pids"))), what="the end of the call")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        with suppress(ProcessLookupError):
+            os.kill(int(_read(desk.standin / "pids")), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -34,6 +34,19 @@ def ids(found: list[dict[str, Any]]) -> list[str]:
     return [one["id"] for one in found]
 
 
+def test_a_line_of_many_blanks_is_read_at_once(file: Path) -> None:
+    """One that nearly is an item is not tried in all the ways in which its blanks could be shared out."""
+    lines = [
+        "US-001: a (Planned" + ",     " * 60 + "!)",
+        f"US-002: b{' ' * 300_000}!",
+        "US-003: c (d) (planned,  high ,SPEC-1)  ",
+    ]
+    file.write_text("".join(f"- [ ] {line}\n" for line in lines))
+    first, second, third = call(file, "list")
+    assert first["title"].startswith("a (Planned,") and second["title"].endswith(" !")
+    assert (third["title"], third["status"], third["severity"], third["spec"]) == ("c (d)", "Planned", "high", "SPEC-1")
+
+
 def test_items_are_read_with_what_belongs_to_them(file: Path) -> None:
     first, second = call(file, "list")
     assert first["status"] == "Complete"
