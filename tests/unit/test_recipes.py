@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -259,6 +260,32 @@ def test_an_item_whose_task_came_to_nothing_is_blocked_and_told_once(desk: Desk)
         desk.call("code_developer", "--look")
     assert desk.status("US-048") == "Blocked"
     assert desk.bodies("notification") == ["US-048 is blocked: task task-1 is cancelled; see orc-task show task-1"]
+
+
+def test_an_item_that_is_just_begun_anew_is_not_given_up(desk: Desk) -> None:
+    """Its last task came to nothing, somebody planned it again, and the next one is between two of its steps."""
+    for task in ("task-1", "task-2"):
+        desk.command("orc-task", "send", "--recipient", "code_developer", "--id", task, "{}")
+    desk.command("orc-task", "cancel", "task-1")
+    desk.write("ROADMAP.md", ROADMAP.replace("Planned", "In progress"))
+    claims = desk.home / "data/agents/claims"
+    claims.mkdir(parents=True)
+    (claims / "US-048").write_text("task-1\n")
+    with (claims.parent / "claims.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen([RECIPES / "code_developer", "--look"], cwd=desk.repo, env=desk.env) as child:
+            wait_until(lambda: child.poll() is not None or _has_open(child.pid, lock), 30, "its look")
+            (claims / "US-048").write_text("task-2\n")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert child.wait(30) == 0
+    assert desk.status("US-048") == "In progress"
+
+
+def _has_open(pid: int, file: IO[str]) -> bool:
+    folder = f"/proc/{pid}/fd/"
+    with suppress(FileNotFoundError):
+        return any(os.path.samestat(os.stat(folder + name), os.fstat(file.fileno())) for name in os.listdir(folder))
+    return False
 
 
 def test_a_stopped_developer_ends_what_it_started_and_leaves_nothing(desk: Desk) -> None:
