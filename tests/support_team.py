@@ -39,6 +39,7 @@ class Team:
     def __init__(self, home: Home, agents: str, settings: str = "", *words: str, rest: str = "") -> None:
         configure(home, agents, settings, rest)
         self.home, self._words = home, words
+        self._heard = ""
         self.said_last = ""  # into its output, by a supervisor that was ended
         self.begin()
 
@@ -89,6 +90,13 @@ class Team:
             return Path(self.home.logs + "/team.log").read_text()
         except FileNotFoundError:
             return ""
+
+    def complaints(self) -> str:
+        """What it has said on stderr so far."""
+        assert self.child.stderr is not None
+        os.set_blocking(self.child.stderr.fileno(), False)
+        self._heard += (self.child.stderr.read() or b"").decode()
+        return self._heard
 
     def said(self, name: str) -> list[str]:
         """What one agent printed, as the stream has it."""

@@ -17,7 +17,8 @@ from support_tmux import wait_until
 from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground import config, pidfile
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import kin, processes, requests, roster, state
+from tmux_orchestrator.work import kin, processes, requests, roster, state, tidings
+from tmux_orchestrator.work.teller import Teller
 
 FOREVER = "sleep 1000"
 # Says who it is, and ends when the file `end` is there, whatever it is told.
@@ -227,6 +228,38 @@ def test_a_disk_that_takes_no_state_holds_nobody_up(home: Home) -> None:
         assert team.families()["a"] == family
         assert team.end() == 0
         assert team.families() == {}
+
+
+def test_what_goes_wrong_again_is_told_again(home: Home) -> None:
+    kept = Path(home.run, "team.json")
+    with Team(home, f"a: {{command: {FOREVER}}}", "health_check: {interval: 0.5}") as team:
+        team.wait("a", state="running")
+        for number in (1, 2):
+            kept.unlink()
+            (kept / "x").mkdir(parents=True)
+            wait_until(lambda: team.complaints().count("its state: ") == number, what="it is told")  # noqa: B023
+            (kept / "x").rmdir()
+            kept.rmdir()
+            team.wait("a", state="running")
+            seen = team.kept("a").up_ns
+            wait_until(lambda: team.kept("a").up_ns > seen + 2_000_000_000, what="some looks")  # noqa: B023
+
+
+def test_a_defect_in_telling_does_not_end_the_telling(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    teller, told = Teller(home), []
+
+    def publish(events: list[tidings.Event], settings: config.Config) -> None:
+        told.extend(events)
+        if len(told) == 1:
+            raise RuntimeError("a defect")
+
+    monkeypatch.setattr(teller._voice, "publish", publish)
+    settings = config.load(home)
+    teller.tell([{"one": 1}], settings)
+    wait_until(lambda: "a defect" in teller.trouble, what="the trouble")
+    teller.tell([{"two": 2}], settings)
+    wait_until(lambda: {"two": 2} in told and not teller.trouble, what="the next event")
+    teller.close()
 
 
 # Around a start

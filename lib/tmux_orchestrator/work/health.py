@@ -61,7 +61,7 @@ class Health:
                 metrics.append((one.name, "up_percent", round(kept.up_ns / kept.meant_ns * 100, 3)))
         self._recorder.record(metrics)
         if self._recorder.trouble:
-            self._desk.voice.complain(self._recorder.trouble)
+            self._desk.complain(self._recorder.trouble)
 
     def close(self) -> None:
         self._recorder.close(_PATIENCE)

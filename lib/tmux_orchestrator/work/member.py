@@ -48,6 +48,7 @@ class Desk:
     events: list[tidings.Event] = field(default_factory=list)
     failures: list[tidings.Failure] = field(default_factory=list)  # to be told together
     failed_ns: int = 0  # when the first of them did
+    troubled: bool = False  # since the last look at how all fare
 
     def say(self, text: str) -> None:
         """What the supervisor does; `text` begins with its level."""
@@ -56,6 +57,11 @@ class Desk:
             return
         self.voice.say(text)
         self.stream.add("team-daemon", rest)
+
+    def complain(self, trouble: object) -> None:
+        """Of something that went wrong; again only after a time in which nothing did."""
+        self.troubled = True
+        self.voice.complain(trouble)
 
 
 class Member:

@@ -142,7 +142,7 @@ class Muster:
         try:
             yield
         except Exception as error:  # noqa: BLE001
-            self._desk.voice.complain(f"{one.name}: {type(error).__name__}: {error}")
+            self._desk.complain(f"{one.name}: {type(error).__name__}: {error}")
 
     def _member(self, spec: Spec, kept: Kept) -> Member:
         if spec.runner == roster.PANE:

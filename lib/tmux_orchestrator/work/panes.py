@@ -79,7 +79,7 @@ class PaneMember(Member):
         try:
             return registry.resolve(registry.load(self.desk.home), self.key)
         except OrcError as error:
-            self.desk.voice.complain(error)
+            self.desk.complain(error)
             return None
 
     def running(self) -> processes.Process | None:

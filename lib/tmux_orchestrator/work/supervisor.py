@@ -130,9 +130,9 @@ class Supervisor:
         try:
             do()
         except (OrcError, OSError) as error:
-            self.desk.voice.complain(f"{what}: {error}")
+            self.desk.complain(f"{what}: {error}")
         except Exception as error:  # noqa: BLE001
-            self.desk.voice.complain(f"{what}: a defect: {type(error).__name__}: {error}")
+            self.desk.complain(f"{what}: a defect: {type(error).__name__}: {error}")
 
     def _wait(self) -> None:
         """Until something ends, is printed, asked or due; a second at the longest."""
@@ -232,6 +232,9 @@ class Supervisor:
         self._dirty |= self.desk.team.place != before
 
     def _look(self) -> None:
+        if not self.desk.troubled:
+            self.desk.voice.well()
+        self.desk.troubled = False
         self._dirty = True
         for one in self.health.look(self.muster.members.values()):
             again = restarts.may(one.kept, clock.boot_ns(), self.live.config)
@@ -261,7 +264,7 @@ class Supervisor:
         events, self.desk.events = self.desk.events, []
         self._teller.tell(events, self.live.config)
         if self._teller.trouble:
-            self.desk.voice.complain(f"the log: {self._teller.trouble}")
+            self.desk.complain(f"the log: {self._teller.trouble}")
 
     def _save(self) -> None:
         data = state.encode(self.desk.team)

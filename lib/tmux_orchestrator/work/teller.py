@@ -56,3 +56,5 @@ class Teller:
                 self.trouble = ""
             except OrcError as error:
                 self.trouble = str(error)
+            except Exception as error:  # noqa: BLE001 # this thread is all that tells anything
+                self.trouble = f"a defect: {type(error).__name__}: {error}"
