@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,6 +182,22 @@ def test_a_dead_worker_frees_its_task_at_once(queue: MessageQueue, other: Messag
     assert again.task_id == message.task_id
     with pytest.raises(DataError, match="another worker"):
         queue.mark_completed(message.task_id)
+
+
+def test_a_worker_whose_process_has_a_number_of_its_own_space_is_not_thought_dead(queue: MessageQueue) -> None:
+    away = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*away, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no other space of processes may be made here")
+    sent(queue)
+    work = "from tmux_orchestrator.work.queue import MessageQueue as Q; q = Q(); print(q.get('dev').token); input()"
+    with subprocess.Popen(
+        [*away, sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        token = worker.stdout.readline().strip()
+        queue.sweep(now=True)
+        queue.mark_completed(queue.database.rows("SELECT task_id FROM tasks")[0][0], token=token)
+        worker.stdin.write("\n")
 
 
 def test_a_pid_that_somebody_else_got_is_not_the_worker(queue: MessageQueue) -> None:

@@ -7,6 +7,8 @@ only when there is something to do.
 
 from __future__ import annotations
 
+import os
+
 from tmux_orchestrator.ground import clock, proc
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure, TryLater
 from tmux_orchestrator.work import ending, usage
@@ -51,17 +53,28 @@ CLAIM_ONE = _claiming("task_id = ?6", "tasks.recipient")
 
 
 def worker(pid: int) -> str:
-    """A process as the column `worker` names it: `pid:start`, in clock ticks. Raises DataError when it is gone."""
+    """A process as the column `worker` names it: `pid:start:space`, in clock ticks. Raises DataError when it is gone.
+
+    `space`: who has numbers of its own for processes, such as a sandbox, is known by them only to itself.
+    """
     start = proc.start_time(pid)
     if start is None:
         raise DataError(f"there is no process {pid}: name one that runs")
-    return f"{pid}:{start}"
+    return f"{pid}:{start}:{_space()}"
+
+
+def _space() -> str:
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
 
 
 def is_gone(named: str | None) -> bool:
-    """Has the worker a process, and has that ended?"""
-    pid, _, start = str(named or "").partition(":")
-    return pid.isdigit() and start.isdigit() and not proc.alive(int(pid), int(start))
+    """Has the worker a process that could be seen here, and has that ended?"""
+    pid, start, space, *_ = f"{named}:::".split(":")
+    is_seen = pid.isdigit() and start.isdigit()
+    return is_seen and not proc.alive(int(pid), int(start)) and space in ("", _space())
 
 
 def after_boot(database: Database) -> None:
