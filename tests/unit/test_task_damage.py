@@ -324,6 +324,17 @@ def test_what_somebody_lays_over_it_is_no_damage_while_he_writes(
     assert content(path) == before and kept(path) == []
 
 
+def test_one_that_somebody_takes_away_meanwhile_is_made_anew(
+    home: Home, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home)
+    overwrite(path, 0, bytes(100))
+    monkeypatch.setattr(salvage, "findings", lambda path: [os.unlink(path)])
+    queue = MessageQueue(home=home)
+    assert queue.size() == 0 and kept(path) == []
+    queue.close()
+
+
 def test_who_never_waits_does_not_wait_for_who_makes_the_file(home: Home, path: str) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700)
     lock = locks.Lock(path + place.LOCK)

@@ -83,7 +83,10 @@ def _is_damaged(path: str) -> bool:
     for _ in range(_LOOKS):
         if not findings(path):
             return False
-        rests = time.time() - os.lstat(path).st_mtime
+        try:
+            rests = time.time() - os.lstat(path).st_mtime
+        except FileNotFoundError:
+            return False  # somebody has taken it away
         if not 0 <= rests < _REST_S:
             return True
         time.sleep(_REST_S - rests)
