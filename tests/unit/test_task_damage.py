@@ -20,12 +20,13 @@ from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground import locks
 from tmux_orchestrator.ground.errors import TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database, place, reading, refusal, salvage, usage
+from tmux_orchestrator.work import database, place, reading, recovered, refusal, salvage, schema, usage
 from tmux_orchestrator.work.database import LOOK, Database
 from tmux_orchestrator.work.gate import Gate
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.pages import Pages
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.recovered import Recovered
 from tmux_orchestrator.work.refusal import Damaged
 
 PAGE = 1024
@@ -246,6 +247,25 @@ def test_whatever_the_damage_what_comes_of_it_is_a_sound_database(home: Home, pa
         queue.close()
 
 
+@pytest.mark.parametrize("column", schema.ADDED)
+def test_what_damage_made_of_a_row_keeps_no_other_from_being_recovered(home: Home, path: str, column: str) -> None:
+    fill(home)
+    data = Path(path).read_bytes()
+    rows = [values for number, values in Pages(data, b"").rows() if number and len(values) == len(recovered._NAMES)]
+    found = Recovered(data, b"")
+    at = recovered._NAMES.index(column)
+    for values in rows:
+        found._task(1, (*values[:at], None, *values[at + 1 :]))
+    found.metrics.append((None, "cpu_percent", 1.0, "2026-11-26T10:00:00Z"))
+    found.tasks["task-0001"]["priority"] = None
+    found._small(1, (None, "dev", "cpu_percent", float("nan"), "2026-11-26T10:00:00Z"))
+    new = Database(path + ".other")
+    found.store(new)
+    assert new.rows("SELECT count(*) FROM tasks") == [(len(found.tasks),)] == [(61,)]
+    assert found.lost[-1:] == ["task-0001"] and found.told()["unreadable"] >= 2
+    new.close()
+
+
 def test_damage_in_the_middle_of_work_is_met_by_whoever_meets_it(home: Home, path: str, capfd: Any) -> None:
     fill(home)
     queue = MessageQueue(home=home)
@@ -329,7 +349,12 @@ def test_one_that_somebody_takes_away_meanwhile_is_made_anew(
 ) -> None:
     fill(home)
     overwrite(path, 0, bytes(100))
-    monkeypatch.setattr(salvage, "findings", lambda path: [os.unlink(path)])
+
+    def found(path: str) -> list[str]:
+        os.unlink(path)
+        return ["damage"]
+
+    monkeypatch.setattr(salvage, "findings", found)
     queue = MessageQueue(home=home)
     assert queue.size() == 0 and kept(path) == []
     queue.close()

@@ -6,6 +6,7 @@ nobody knows any more which, is cancelled: it may not run too early, nor wait fo
 
 from __future__ import annotations
 
+from tmux_orchestrator.ground.errors import DataError
 from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.leases import KINDS
 from tmux_orchestrator.work.message import STATUSES
@@ -74,7 +75,8 @@ class Recovered:
         self.unreadable += pages.unreadable + pages.broken_frames
 
     def _task(self, number: int, values: tuple[Any, ...]) -> None:
-        task = _USUAL | dict(zip(_NAMES, values, strict=False)) | {_NUMBER: number}
+        said = {name: value for name, value in zip(_NAMES, values, strict=False) if value is not None}
+        task = _USUAL | said | {_NUMBER: number}
         if not _is_sound(task):
             self.unreadable += 1
         elif _progress(task) >= _progress(self.tasks.get(task["task_id"], {})):
@@ -86,7 +88,7 @@ class Recovered:
             return
         if isinstance(third, int) and second in STATUSES and isinstance(last, str | None):
             self.outbox[number] = (number, *values[1:])
-        elif isinstance(third, int | float) and isinstance(last, str):
+        elif isinstance(third, int | float) and third == third and isinstance(last, str):
             self.metrics.append(values[1:])
 
     def _entry(self, values: tuple[Any, ...]) -> None:
@@ -139,21 +141,30 @@ class Recovered:
         with database:
             for task in sorted(self.tasks.values(), key=lambda task: int(task[_NUMBER])):
                 values = [task.get(name) for name in _NAMES]
-                database.change(f"INSERT INTO tasks ({columns}) VALUES ({marks})", *values)
+                if not self._put(database, f"INSERT INTO tasks ({columns}) VALUES ({marks})", *values):
+                    self.lost.append(str(self.tasks.pop(task["task_id"])["task_id"]))
             database.change("DELETE FROM outbox")  # of these insertions
             for row in self.outbox.values():
-                database.change(
-                    "INSERT INTO outbox (n, task_id, status, attempt, error_message) VALUES (?,?,?,?,?)", *row
-                )
+                sql = "INSERT INTO outbox (n, task_id, status, attempt, error_message) VALUES (?, ?, ?, ?, ?)"
+                self._put(database, sql, *row)
             for pair in self.after:
-                database.change("INSERT INTO deps (after_id, task_id) VALUES (?, ?)", *pair)
+                self._put(database, "INSERT INTO deps (after_id, task_id) VALUES (?, ?)", *pair)
             for limit in self.limits:
-                database.change("INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?, ?)", *limit)
+                self._put(database, "INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?, ?)", *limit)
             for metric in self.metrics:
                 sql = "INSERT INTO agent_metrics (agent, metric_name, metric_value, timestamp) VALUES (?, ?, ?, ?)"
-                database.change(sql, *metric)
+                self._put(database, sql, *metric)
             for name, value in self.meta.items():
                 database.change("UPDATE meta SET value = ? WHERE name = ?", value, name)
+
+    def _put(self, database: Database, sql: str, *values: object) -> bool:
+        """False for what the damage made of a row, if no database takes it: it keeps no other back."""
+        try:
+            database.change(sql, *values)
+        except DataError:
+            self.unreadable += 1
+            return False
+        return True
 
 
 def _tasks(data: bytes, wal: bytes, size: int) -> list[object]:
