@@ -19,7 +19,7 @@ from typing import Any
 
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import kin, state
+from tmux_orchestrator.work.team import kin, state
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAST = "  health_check: {interval: 0.5}\n"

@@ -18,9 +18,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 from tmux_orchestrator.ground.errors import DataError, TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database, salvage, waiting
+from tmux_orchestrator.work import waiting
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import database, salvage
 
 DEFAULTS = {"file": "/dev/null", "lease": "1", "takes": "0.006", "pause": "0"}
 

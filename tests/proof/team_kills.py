@@ -14,7 +14,7 @@ from proof.delivery_rows import Row, proved, row
 from support_team import Team, alive
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import kin, state
+from tmux_orchestrator.work.team import kin, state
 
 AGENTS = 10
 COUNTING = "n=0; while :; do n=$((n + 1)); echo $$ $n; sleep 0.01; done"

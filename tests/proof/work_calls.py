@@ -12,10 +12,10 @@ from proof.log_rows import Row, Run, env, rows
 from proof.work_tasks import agree, database_of, make_home
 from tmux_orchestrator.ground.errors import CONFIG, DATA, DEFECT, LATER, NO, NOPERM, OK, SYSTEM
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import salvage
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import salvage
+from tmux_orchestrator.work.store.database import Database
 
 WRITING = FAILING | {"mknodat", "mknod", "fallocate", "fchmod", "chmod", "unlinkat"}
 # What is asked for, the state that it leads to, and how it may end when it is asked for once more.

@@ -14,10 +14,10 @@ from proof.log_rows import Row, Run, rows
 from proof.work_tasks import TASKER, agree, database_of, make_home
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import salvage
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import salvage
+from tmux_orchestrator.work.store.database import Database
 
 CUTS = 5
 

@@ -15,10 +15,10 @@ from typing import Any
 from proof.log_rows import HERE, Row, Run, env, rows
 from support_tmux import wait_until
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import salvage
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import salvage
+from tmux_orchestrator.work.store.database import Database
 
 TASKER = os.path.dirname(HERE) + "/programs/tasker.py"
 WORKERS = 8

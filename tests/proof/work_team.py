@@ -12,9 +12,9 @@ from proof.log_rows import Row, Run, rows
 from proof.work_tasks import LEASE, RUN, completed, each_by_command
 from support_team import Team, alive
 from support_tmux import wait_until
-from tmux_orchestrator.work import state
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.team import state
 
 AGENTS = 4
 FREELY = """\

@@ -18,7 +18,7 @@ from support_tmux import wait_until
 from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import flows, reading
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work.store.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN, WORKER = ROOT / "bin", ROOT / "tests/programs/team_worker.sh"

@@ -21,9 +21,9 @@ from tmux_orchestrator.ground import clock, config_schema, files
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import flows, message, reading
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.flows import Flows
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store.database import Database
 
 SECOND = 1_000_000_000
 ARCHITECT = {"type": "agent", "identifier": "architect", "session": "web", "host": "h", "verified": True}

@@ -37,10 +37,10 @@ HOMES = {
     "redis": ("cluster.",),
     "inotify_simple": ("ground.watch",),
     "libtmux": ("agents.windows",),
-    "sqlite3": ("work.sqlite",),
-    "_sqlite3": ("work.sqlite",),
+    "sqlite3": ("work.store.sqlite",),
+    "_sqlite3": ("work.store.sqlite",),
     "cronsim": ("ground.timetable",),
-    "psutil": ("work.measures",),
+    "psutil": ("work.team.measures",),
 }
 # Standard library that a hot command may load on its way, besides what a bare interpreter has: C code, or tiny.
 CHEAP = {"__future__", "_json", "_signal", "errno", "fcntl", "mmap", "pwd", "time"}

@@ -20,14 +20,15 @@ from tmux_orchestrator.eventlog import reader
 from tmux_orchestrator.ground import locks
 from tmux_orchestrator.ground.errors import TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database, place, reading, recovered, refusal, salvage, schema, usage
-from tmux_orchestrator.work.database import LOOK, Database
-from tmux_orchestrator.work.gate import Gate
+from tmux_orchestrator.work import reading, usage
 from tmux_orchestrator.work.message import Message
-from tmux_orchestrator.work.pages import Pages
 from tmux_orchestrator.work.queue import MessageQueue
-from tmux_orchestrator.work.recovered import Recovered
-from tmux_orchestrator.work.refusal import Damaged
+from tmux_orchestrator.work.store import database, place, recovered, refusal, salvage, schema
+from tmux_orchestrator.work.store.database import LOOK, Database
+from tmux_orchestrator.work.store.gate import Gate
+from tmux_orchestrator.work.store.pages import Pages
+from tmux_orchestrator.work.store.recovered import Recovered
+from tmux_orchestrator.work.store.refusal import Damaged
 
 PAGE = 1024
 

@@ -19,10 +19,10 @@ from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import outbox
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.outbox import Pump
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store.database import Database
 
 SECOND = 1_000_000_000
 

@@ -22,9 +22,9 @@ from proof.log_rows import Row
 from support_tmux import wait_until
 from tmux_orchestrator.ground.errors import LATER, NO, NOPERM, OK, SYSTEM, TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import database
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 HOLD = """

@@ -15,9 +15,10 @@ from support_tasks import open_queue, task
 from support_tmux import wait_until
 from tmux_orchestrator.ground.errors import TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import gate, waiting
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work import waiting
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import gate
+from tmux_orchestrator.work.store.database import Database
 
 PATIENCE = 0.3
 

@@ -18,9 +18,9 @@ from tmux_orchestrator.ground import errors
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.insight import task_figures
 from tmux_orchestrator.work import reading
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import LARGEST
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store.database import Database
 
 SQL = "x'; DROP TABLE tasks; --"
 STRANGE = [

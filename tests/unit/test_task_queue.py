@@ -18,9 +18,9 @@ from tmux_orchestrator.ground import proc
 from tmux_orchestrator.ground.errors import DataError, TryLater
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import ending, leases
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import Message
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = "team: {message_queue: {lease: 60, attempts: 3, retry_backoff: [5, 15], max_size: 10}}"

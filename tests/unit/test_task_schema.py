@@ -15,8 +15,8 @@ import pytest
 from support_tasks import BIN, open_queue, record, task
 from tmux_orchestrator.ground.errors import DataError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store.database import VERSION, Database
 
 # What the code of the multi-agent daemon document makes, and what it writes.
 DOCUMENT = """

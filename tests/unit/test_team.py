@@ -15,7 +15,8 @@ from support_tmux import wait_until
 from tmux_orchestrator.ground import clock, pidfile
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import Message, MessageQueue, TeamDaemon, kin, state
+from tmux_orchestrator.work import Message, MessageQueue, TeamDaemon
+from tmux_orchestrator.work.team import kin, state
 
 FOREVER = "sleep 1000"
 

@@ -17,8 +17,8 @@ from support_tmux import wait_until
 from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground import config, pidfile
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import kin, processes, requests, roster, state, tidings
-from tmux_orchestrator.work.teller import Teller
+from tmux_orchestrator.work.team import kin, processes, requests, roster, state, tidings
+from tmux_orchestrator.work.team.teller import Teller
 
 FOREVER = "sleep 1000"
 # Says who it is, and ends when the file `end` is there, whatever it is told.

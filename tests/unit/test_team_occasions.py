@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tmux_orchestrator.ground import config_team
 from tmux_orchestrator.ground.times import SECOND
-from tmux_orchestrator.work import restarts, roster
-from tmux_orchestrator.work.occasions import NEVER, Clock
-from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept
+from tmux_orchestrator.work.team import restarts, roster
+from tmux_orchestrator.work.team.occasions import NEVER, Clock
+from tmux_orchestrator.work.team.roster import Spec
+from tmux_orchestrator.work.team.state import Kept
 
 HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 MONDAY = int(datetime(2026, 11, 23, 9, 0, tzinfo=UTC).timestamp()) * SECOND

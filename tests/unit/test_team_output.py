@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from support_tmux import wait_until
 from tmux_orchestrator.ground import config, files
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import holes as holes_module
-from tmux_orchestrator.work import output
-from tmux_orchestrator.work.holes import Holes
-from tmux_orchestrator.work.output import Output
-from tmux_orchestrator.work.stream import Stream, path
+from tmux_orchestrator.work.team import holes as holes_module
+from tmux_orchestrator.work.team import output
+from tmux_orchestrator.work.team.holes import Holes
+from tmux_orchestrator.work.team.output import Output
+from tmux_orchestrator.work.team.stream import Stream, path
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from support_team import configure
 from tmux_orchestrator.ground import config
 from tmux_orchestrator.ground.errors import ConfigError
 from tmux_orchestrator.ground.paths import CODE, Home
-from tmux_orchestrator.work import roster
-from tmux_orchestrator.work.roster import Spec
+from tmux_orchestrator.work.team import roster
+from tmux_orchestrator.work.team.roster import Spec
 
 DOCUMENT = """\
 team:

@@ -6,9 +6,10 @@ import os
 import sys
 
 from tmux_orchestrator.ground import clock, config, errors, files, options, output, paths
-from tmux_orchestrator.work import place, reading
+from tmux_orchestrator.work import reading
 from tmux_orchestrator.work.message import Message, name
 from tmux_orchestrator.work.queue import MessageQueue
+from tmux_orchestrator.work.store import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmux_orchestrator.work.team import TeamStatus
+    from tmux_orchestrator.work.team.daemon import TeamStatus
 
 USAGE = """\
 usage: orc-team [start] [--agents NAME,NAME...] [--debug]
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 def _start(names: list[str], given: options.Options) -> int:
     if names:
         return _ask("start", names, given)
-    from tmux_orchestrator.work.supervisor import Supervisor
+    from tmux_orchestrator.work.team.supervisor import Supervisor
 
     home = paths.find_home()
     only = [name for name in (given.agents or "").split(",") if name]
@@ -75,7 +75,7 @@ def _stop(names: list[str], given: options.Options) -> int:
     names += [name for name in (given.agents or "").split(",") if name]
     if names:
         return _ask("stop", names, given)
-    from tmux_orchestrator.work.team import TeamDaemon
+    from tmux_orchestrator.work.team.daemon import TeamDaemon
 
     daemon = TeamDaemon()
     if not daemon.stop(given.force):
@@ -94,7 +94,7 @@ def _restart(names: list[str], given: options.Options) -> int:
 
 def _ask(word: str, names: list[str], given: options.Options) -> int:
     """Of the supervisor that runs; 69 when one of them is not as it was wanted."""
-    from tmux_orchestrator.work.team import TeamDaemon
+    from tmux_orchestrator.work.team.daemon import TeamDaemon
 
     states = TeamDaemon().ask(word, names, given.force)
     for name, state in states.items():
@@ -104,7 +104,7 @@ def _ask(word: str, names: list[str], given: options.Options) -> int:
 
 
 def _status(names: list[str], given: options.Options) -> int:
-    from tmux_orchestrator.work.team import TeamDaemon
+    from tmux_orchestrator.work.team.daemon import TeamDaemon
 
     told = TeamDaemon().status()
     for name in [*names, *([given.agent] if given.agent else [])]:

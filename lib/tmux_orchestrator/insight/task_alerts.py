@@ -22,8 +22,8 @@ from tmux_orchestrator.ground.output import clean
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.insight import task_rules, words
 from tmux_orchestrator.insight.task_rules import RULES, Finding
-from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import path_of
+from tmux_orchestrator.work.store.database import VERSION, Database
 
 NAMED = "tasks"  # the daemon that says these
 _NAMED = 10  # of what begins at once, how many are told by name

@@ -17,8 +17,8 @@ from tmux_orchestrator.ground import clock, times
 from tmux_orchestrator.ground.errors import UsageError
 from tmux_orchestrator.ground.output import clean
 from tmux_orchestrator.insight.latency import percentile
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.queue import HIGH, LOW
+from tmux_orchestrator.work.store.database import Database
 
 RANKS = (50, 95, 99)
 _SLOWEST = "task_id, agent, type, duration_ms, created_at, started_at, completed_at"

@@ -14,8 +14,8 @@ from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.insight import task_alerts, task_figures
 from tmux_orchestrator.insight.task_rules import RULES
-from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import path_of
+from tmux_orchestrator.work.store.database import VERSION, Database
 
 Trouble = tuple[str, str, str, str]  # kind, subject, text, the command that helps
 

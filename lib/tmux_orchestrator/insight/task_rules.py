@@ -16,7 +16,7 @@ from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.output import clean
 from tmux_orchestrator.insight import task_figures, words
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work.store.database import Database
 
 SLOW, P95, FAILED, RATE, DEPTH = "slow_task", "p95", "failed_tasks", "failure_rate", "queue_depth"
 _LEAST_P95, _LEAST_RATE = 20, 10  # tasks that ended, fewer of which say nothing about most of them

@@ -1,15 +1,12 @@
 """Work that is handed over, and who does it.
 
 - tasks: `queue` sends and claims, `ending` and `leases` see that each is done once; `message` is a task, `reading`
-  what can be asked; `database` and `schema` keep the file
-- events and tasks: `flows` makes tasks of events, as a guest of the broker; `outbox` brings what becomes of tasks into
-  the log, as a guest of the state updater
-- the team of agent processes and its supervisor, beginning with `team`, then `supervisor`: `roster` says who there
-  is, by the configuration; `member` is one of them, `state` what is kept of all on disk
-- its running: `processes`, `panes`; `kin` finds all processes of an agent; `measures` what they take
-- what is due: `restarts`, `occasions` (clock and events); `requests` from other processes
-- its telling: `output` follows what agents print into `stream`, `holes` gives the space back; `tidings` are the
-  events, which `teller` publishes; `tasks` is what it asks of the queue
+  what can be asked, `waiting` who is woken; `store` keeps the file
+- from the shell: `sending`, `listing`, `holding`, `upkeep`; `worker` runs a command for each task, as an `errand`,
+  under a `guard`
+- guests of long-lived processes: `flows` makes tasks of events, `outbox` tells what becomes of tasks, `accounts` has
+  them wait for `usage` limits until their `resets`, `retention` lets go of what is old
+- `team`: the supervisor of agent processes
 """
 
 from __future__ import annotations
@@ -18,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmux_orchestrator.work.message import Message
     from tmux_orchestrator.work.queue import MessageQueue
-    from tmux_orchestrator.work.team import TeamDaemon
+    from tmux_orchestrator.work.team.daemon import TeamDaemon
 
 __all__ = ["Message", "MessageQueue", "TeamDaemon"]
 
-_HOMES = {"Message": "message", "MessageQueue": "queue", "TeamDaemon": "team"}
+_HOMES = {"Message": "message", "MessageQueue": "queue", "TeamDaemon": "team.daemon"}
 
 
 def __getattr__(name: str) -> object:

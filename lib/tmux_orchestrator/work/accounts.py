@@ -24,9 +24,9 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import leases, resets, usage
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import name
 from tmux_orchestrator.work.queue import Rules, path_of
+from tmux_orchestrator.work.store.database import Database
 
 Event = dict[str, Any]
 

@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from tmux_orchestrator.work.database import Database, Row
     from tmux_orchestrator.work.queue import Rules
+    from tmux_orchestrator.work.store.database import Database, Row
 
 _MINE = "task_id = ? AND token = ? AND live = 2 AND wake_boot > ?"
 _TEXT = 4096  # characters that are kept of an error, and of the end of an output

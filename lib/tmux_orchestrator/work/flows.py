@@ -28,11 +28,11 @@ from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.message import FIRST, LAST, Message, moment, name
 from tmux_orchestrator.work.queue import MessageQueue
-from tmux_orchestrator.work.refusal import Damaged
 from tmux_orchestrator.work.sending import LEVELS
+from tmux_orchestrator.work.store.database import Database
+from tmux_orchestrator.work.store.refusal import Damaged
 
 Event = dict[str, Any]
 

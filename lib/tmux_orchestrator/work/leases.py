@@ -15,9 +15,9 @@ from tmux_orchestrator.work import ending, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tmux_orchestrator.work.database import Database
     from tmux_orchestrator.work.message import Message
     from tmux_orchestrator.work.queue import Rules
+    from tmux_orchestrator.work.store.database import Database
 
 KINDS = ("recipient", "group")
 _RESTED = "UPDATE tasks SET live = 1, wake_boot = NULL WHERE task_id = ? AND live = 3 AND wake_boot IS ?"

@@ -24,14 +24,15 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater, UsageError
 from tmux_orchestrator.ground.locks import Lock
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import ending, place
-from tmux_orchestrator.work.database import VERSION, Database
+from tmux_orchestrator.work import ending
 from tmux_orchestrator.work.queue import path_of
-from tmux_orchestrator.work.refusal import Damaged
+from tmux_orchestrator.work.store import place
+from tmux_orchestrator.work.store.database import VERSION, Database
+from tmux_orchestrator.work.store.refusal import Damaged
 
 if TYPE_CHECKING:
     from tmux_orchestrator.eventlog.daylog import Prepared
-    from tmux_orchestrator.work.database import Row
+    from tmux_orchestrator.work.store.database import Row
 
 NAMED = "tasks"  # the daemon that says these
 BATCH = 200

@@ -15,9 +15,10 @@ from itertools import count
 
 from tmux_orchestrator.ground import clock, config, fastjson, paths
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, SystemFailure, TryLater
-from tmux_orchestrator.work import ending, leases, place, reading
-from tmux_orchestrator.work.database import Database
+from tmux_orchestrator.work import ending, leases, reading
 from tmux_orchestrator.work.message import Message, moment, name
+from tmux_orchestrator.work.store import place
+from tmux_orchestrator.work.store.database import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

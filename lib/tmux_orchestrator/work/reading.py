@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from tmux_orchestrator.work.database import Database, Row
+    from tmux_orchestrator.work.store.database import Database, Row
 
 # In the order of docs/contracts: what `orc-task list` and `show` print.
 FIELDS = (

@@ -13,8 +13,8 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import ending
-from tmux_orchestrator.work.database import VERSION, Database
 from tmux_orchestrator.work.queue import path_of
+from tmux_orchestrator.work.store.database import VERSION, Database
 
 _PATIENCE = 0.25  # seconds, for whoever writes the database just now
 _SECOND = 1_000_000_000

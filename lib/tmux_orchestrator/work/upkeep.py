@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from tmux_orchestrator.ground import clock, errors, fastjson, options, output
-from tmux_orchestrator.work import ending, salvage
-from tmux_orchestrator.work.database import VERSION, Database
+from tmux_orchestrator.work import ending
 from tmux_orchestrator.work.queue import MessageQueue, path_of
+from tmux_orchestrator.work.store import salvage
+from tmux_orchestrator.work.store.database import VERSION, Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

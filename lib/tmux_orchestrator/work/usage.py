@@ -12,7 +12,7 @@ from tmux_orchestrator.ground import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tmux_orchestrator.work.database import Database
+    from tmux_orchestrator.work.store.database import Database
 
 PROBATION = 3600 * 1_000_000_000  # nanoseconds
 _HOLD = "INSERT OR REPLACE INTO limits (kind, name, parallel, until_ns, reason) VALUES ('account', ?, 0, ?, ?)"

@@ -15,9 +15,9 @@ from tmux_orchestrator.eventlog.reader import decode
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.ground.times import SECOND
 from tmux_orchestrator.ground.timetable import Cron, zone
-from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept, is_event
-from tmux_orchestrator.work.tidings import DAEMON
+from tmux_orchestrator.work.team.roster import Spec
+from tmux_orchestrator.work.team.state import Kept, is_event
+from tmux_orchestrator.work.team.tidings import DAEMON
 
 MOST = 100  # events that wait for one agent
 NEVER = 1 << 63

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
-from tmux_orchestrator.work.sqlite import _sqlite3
+from tmux_orchestrator.work.store.sqlite import _sqlite3
 
 _BUSY, _LOCKED, _PROTOCOL, _PERM, _READONLY, _IOERR = 5, 6, 15, 3, 8, 10  # SQLite's primary result codes
 _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _TOOBIG = 11, 13, 14, 19, 26, 18

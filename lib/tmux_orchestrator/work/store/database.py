@@ -22,15 +22,15 @@ from _weakref import ref
 from time import monotonic_ns
 
 from tmux_orchestrator.ground.errors import DataError, OrcError, SystemFailure, TryLater
-from tmux_orchestrator.work import place, refusal
-from tmux_orchestrator.work.sqlite import _sqlite3
+from tmux_orchestrator.work.store import place, refusal
+from tmux_orchestrator.work.store.sqlite import _sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from tmux_orchestrator.work.gate import Gate
+    from tmux_orchestrator.work.store.gate import Gate
 
     Row = tuple[Any, ...]
     Mend = Callable[[int, str, bool], object]  # see `salvage.mend`: inode, reason, without a second look?
@@ -153,7 +153,7 @@ class Database:
                 return None
 
         if self._gate is None:
-            from tmux_orchestrator.work.gate import Gate  # seldom
+            from tmux_orchestrator.work.store.gate import Gate  # seldom
 
             self._gate = Gate(self.path + "-gate")
         if (answer := self._gate.until(self._patience, try_once)) is None:
@@ -319,7 +319,7 @@ class Database:
                 f"{self.path} is of version {found}, newer than this program ({VERSION}): update the program, "
                 f"or take the file back with the newer one: orc-task migrate --to {VERSION}"
             )
-        from tmux_orchestrator.work import schema  # seldom
+        from tmux_orchestrator.work.store import schema  # seldom
 
         if not found:
             self.change(f"PRAGMA page_size = {_PAGE}")

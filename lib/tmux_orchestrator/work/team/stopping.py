@@ -10,9 +10,9 @@ import signal
 from collections.abc import Iterable
 
 from tmux_orchestrator.ground import clock
-from tmux_orchestrator.work import kin, processes, state, tidings
-from tmux_orchestrator.work.member import Desk, Member
-from tmux_orchestrator.work.panes import PaneMember
+from tmux_orchestrator.work.team import kin, processes, state, tidings
+from tmux_orchestrator.work.team.member import Desk, Member
+from tmux_orchestrator.work.team.panes import PaneMember
 
 _PAUSE_NS = 50_000_000
 _STUBBORN_NS = 10_000_000_000  # after SIGKILL

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tmux_orchestrator.agents import policy
 from tmux_orchestrator.agents.policy import Past, Rules
 from tmux_orchestrator.ground.config import Config
-from tmux_orchestrator.work.state import Kept
+from tmux_orchestrator.work.team.state import Kept
 
 
 def rules(settings: Config) -> Rules:

@@ -17,17 +17,17 @@ from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, config, files, watch
 from tmux_orchestrator.ground.errors import ConfigError, OrcError, UsageError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import requests, restarts, roster, state, tidings
-from tmux_orchestrator.work.health import Health
-from tmux_orchestrator.work.holes import Holes
-from tmux_orchestrator.work.member import FAIL, RESTART, START, STAY, Desk, Member
-from tmux_orchestrator.work.muster import Muster
-from tmux_orchestrator.work.occasions import Triggers
-from tmux_orchestrator.work.panes import Errands
-from tmux_orchestrator.work.stopping import Stopping
-from tmux_orchestrator.work.stream import Stream
-from tmux_orchestrator.work.teller import Teller
-from tmux_orchestrator.work.tidings import DAEMON
+from tmux_orchestrator.work.team import requests, restarts, roster, state, tidings
+from tmux_orchestrator.work.team.health import Health
+from tmux_orchestrator.work.team.holes import Holes
+from tmux_orchestrator.work.team.member import FAIL, RESTART, START, STAY, Desk, Member
+from tmux_orchestrator.work.team.muster import Muster
+from tmux_orchestrator.work.team.occasions import Triggers
+from tmux_orchestrator.work.team.panes import Errands
+from tmux_orchestrator.work.team.stopping import Stopping
+from tmux_orchestrator.work.team.stream import Stream
+from tmux_orchestrator.work.team.teller import Teller
+from tmux_orchestrator.work.team.tidings import DAEMON
 
 _SECOND_NS = 1_000_000_000
 _GATHER_NS = 20_000_000  # between two looks at what the agents print

@@ -21,7 +21,7 @@ docs/decisions/task-indexes.md), because each further page that a change touches
 
 from __future__ import annotations
 
-from tmux_orchestrator.work.sqlite import _sqlite3
+from tmux_orchestrator.work.store.sqlite import _sqlite3
 
 _DOCUMENT = """
 CREATE TABLE IF NOT EXISTS tasks (

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tmux_orchestrator.work import kin, processes, restarts, roster, state
-from tmux_orchestrator.work.member import FAIL, START, STAY, Desk, Member
-from tmux_orchestrator.work.panes import Errands, PaneMember
-from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept
-from tmux_orchestrator.work.stopping import Stopping
+from tmux_orchestrator.work.team import kin, processes, restarts, roster, state
+from tmux_orchestrator.work.team.member import FAIL, START, STAY, Desk, Member
+from tmux_orchestrator.work.team.panes import Errands, PaneMember
+from tmux_orchestrator.work.team.roster import Spec
+from tmux_orchestrator.work.team.state import Kept
+from tmux_orchestrator.work.team.stopping import Stopping
 
 
 class Muster:

@@ -14,7 +14,7 @@ import os
 import re
 
 from tmux_orchestrator.ground.output import clean
-from tmux_orchestrator.work.holes import Holes
+from tmux_orchestrator.work.team.holes import Holes
 
 BLOCK = 64 * 1024  # read at a time
 BACKLOG = 16 * 1024 * 1024  # more than this that waits is skipped

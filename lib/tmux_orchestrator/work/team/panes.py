@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from tmux_orchestrator.agents import registry
 from tmux_orchestrator.ground.errors import OrcError
-from tmux_orchestrator.work import processes, state
-from tmux_orchestrator.work.jobs import Job
-from tmux_orchestrator.work.member import Desk, Member
-from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept
+from tmux_orchestrator.work.team import processes, state
+from tmux_orchestrator.work.team.jobs import Job
+from tmux_orchestrator.work.team.member import Desk, Member
+from tmux_orchestrator.work.team.roster import Spec
+from tmux_orchestrator.work.team.state import Kept
 
 
 @dataclass

@@ -7,11 +7,11 @@ nobody knows any more which, is cancelled: it may not run too early, nor wait fo
 from __future__ import annotations
 
 from tmux_orchestrator.ground.errors import DataError
-from tmux_orchestrator.work.database import Database
 from tmux_orchestrator.work.leases import KINDS
 from tmux_orchestrator.work.message import STATUSES
-from tmux_orchestrator.work.pages import SIZES, Damage, Pages, size_of
-from tmux_orchestrator.work.schema import ADDED
+from tmux_orchestrator.work.store.database import Database
+from tmux_orchestrator.work.store.pages import SIZES, Damage, Pages, size_of
+from tmux_orchestrator.work.store.schema import ADDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

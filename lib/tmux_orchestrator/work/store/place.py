@@ -101,7 +101,7 @@ def mender(home: Home, path: str) -> Callable[[int, str, bool], object]:
     """How a Database of this home rebuilds a damaged file."""
 
     def mend(inode: int, why: str, sure: bool) -> object:
-        from tmux_orchestrator.work import salvage  # seldom
+        from tmux_orchestrator.work.store import salvage  # seldom
 
         return salvage.mend(home, path, inode, why, sure)
 

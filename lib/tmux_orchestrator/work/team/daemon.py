@@ -18,8 +18,8 @@ from typing import Any
 from tmux_orchestrator.ground import clock, components, config, pidfile, proc
 from tmux_orchestrator.ground.errors import UnavailableError, UsageError
 from tmux_orchestrator.ground.paths import CODE, Home, find_home
-from tmux_orchestrator.work import requests, roster, state, tasks
-from tmux_orchestrator.work.tidings import DAEMON
+from tmux_orchestrator.work.team import requests, roster, state, tasks
+from tmux_orchestrator.work.team.tidings import DAEMON
 
 FIELDS = (
     "name", "pid", "alive", "uptime_s", "cpu_percent", "memory_mb", "current_task", "restarts", "state", "reason",

@@ -11,7 +11,7 @@ from typing import Any
 
 from tmux_orchestrator.eventlog import event
 from tmux_orchestrator.eventlog.daylog import daemon_source
-from tmux_orchestrator.work.roster import Spec
+from tmux_orchestrator.work.team.roster import Spec
 
 DAEMON = "team"
 Event = dict[str, Any]

@@ -19,11 +19,11 @@ from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.ground import clock, files
 from tmux_orchestrator.ground.errors import DataError, NotPermitted, OrcError, SystemFailure, TryLater
 from tmux_orchestrator.ground.locks import Lock
-from tmux_orchestrator.work.database import LOOK, Database
-from tmux_orchestrator.work.pages import joined, size_of
-from tmux_orchestrator.work.place import LOCK, PARTS, UNFINISHED, say
-from tmux_orchestrator.work.recovered import Recovered
-from tmux_orchestrator.work.refusal import Damaged
+from tmux_orchestrator.work.store.database import LOOK, Database
+from tmux_orchestrator.work.store.pages import joined, size_of
+from tmux_orchestrator.work.store.place import LOCK, PARTS, UNFINISHED, say
+from tmux_orchestrator.work.store.recovered import Recovered
+from tmux_orchestrator.work.store.refusal import Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from functools import cache
 from tmux_orchestrator.agents import crew
 from tmux_orchestrator.ground import config_schema, handover, proc
 from tmux_orchestrator.ground.paths import CODE, Home
-from tmux_orchestrator.work import kin
-from tmux_orchestrator.work.roster import Spec
+from tmux_orchestrator.work.team import kin
+from tmux_orchestrator.work.team.roster import Spec
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 # What would tell the agent that it is somebody or somewhere else.

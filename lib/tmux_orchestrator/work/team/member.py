@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock, config
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work import kin, processes, restarts, state, tidings
-from tmux_orchestrator.work.holes import Holes
-from tmux_orchestrator.work.occasions import NEVER, Clock
-from tmux_orchestrator.work.output import Output
-from tmux_orchestrator.work.roster import Spec
-from tmux_orchestrator.work.state import Kept
-from tmux_orchestrator.work.stream import Stream
+from tmux_orchestrator.work.team import kin, processes, restarts, state, tidings
+from tmux_orchestrator.work.team.holes import Holes
+from tmux_orchestrator.work.team.occasions import NEVER, Clock
+from tmux_orchestrator.work.team.output import Output
+from tmux_orchestrator.work.team.roster import Spec
+from tmux_orchestrator.work.team.state import Kept
+from tmux_orchestrator.work.team.stream import Stream
 
 # What follows when one has stopped: nothing; a start; a start that counts as one after a crash; none, as of those
 # there were too many.

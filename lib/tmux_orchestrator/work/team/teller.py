@@ -13,7 +13,7 @@ from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import OrcError
 from tmux_orchestrator.ground.paths import Home
-from tmux_orchestrator.work.tidings import DAEMON, Event
+from tmux_orchestrator.work.team.tidings import DAEMON, Event
 
 _PATIENCE = 10.0  # seconds for the last events to be published
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from tmux_orchestrator.agents import beats, crew
 from tmux_orchestrator.ground import clock
-from tmux_orchestrator.work import state, tasks, tidings
-from tmux_orchestrator.work.measures import Measure, Meter
-from tmux_orchestrator.work.member import Desk, Member
-from tmux_orchestrator.work.panes import PaneMember
+from tmux_orchestrator.work.team import state, tasks, tidings
+from tmux_orchestrator.work.team.measures import Measure, Meter
+from tmux_orchestrator.work.team.member import Desk, Member
+from tmux_orchestrator.work.team.panes import PaneMember
 
 _SECOND_NS = 1_000_000_000
 _PATIENCE = 5.0  # seconds for the last measures to be written
