@@ -70,7 +70,7 @@ class Desk:
     def kill(self) -> None:
         """It is gone, and has not put its cursor in order."""
         if self.flows is not None:
-            self.flows._follower.close()
+            self.flows.heard.close(keep=False)
             self.flows._close_queue()
         self.flows = None
 

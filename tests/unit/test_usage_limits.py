@@ -64,7 +64,8 @@ class Desk:
     def kill(self) -> None:
         """Without a word: what it had not saved is read again."""
         if self._accounts is not None:
-            self._accounts._waiting.append({})  # so its place is not saved
+            self._accounts.heard.close(keep=False)
+            self._accounts.heard.waiting.append(b"")  # so its place is not saved
             self._accounts.close()
         self._accounts = None
 

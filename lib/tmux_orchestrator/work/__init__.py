@@ -5,7 +5,8 @@
 - from the shell: `sending`, `listing`, `holding`, `upkeep`; `worker` runs a command for each task, as an `errand`,
   under a `guard`
 - guests of long-lived processes: `flows` makes tasks of events, `outbox` tells what becomes of tasks, `accounts` has
-  them wait for `usage` limits until their `resets`, `retention` lets go of what is old
+  them wait for `usage` limits until their `resets`, `retention` lets go of what is old; what
+  the first and the third read of the log is `heard`
 - `team`: the supervisor of agent processes
 """
 

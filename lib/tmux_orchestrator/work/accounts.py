@@ -13,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import deque
 from typing import Any
 
-from tmux_orchestrator.eventlog import event, follow, reader
+from tmux_orchestrator.eventlog import event, reader
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
 from tmux_orchestrator.eventlog.voice import Voice
 from tmux_orchestrator.ground import clock
@@ -24,6 +23,7 @@ from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater
 from tmux_orchestrator.ground.paths import Home
 from tmux_orchestrator.work import leases, resets, usage
+from tmux_orchestrator.work.heard import Heard
 from tmux_orchestrator.work.message import name
 from tmux_orchestrator.work.queue import Rules, path_of
 from tmux_orchestrator.work.store.database import Database
@@ -47,13 +47,11 @@ class Accounts:
     def __init__(self, home: Home, settings: Config, voice: Voice) -> None:
         self.home = home
         self._voice = voice
-        self._cursor = home.run + "/cursors/component.accounts"  # no reader's name has a dot
-        self._follower = follow.Follower(home, self._load_place())
-        self._waiting: deque[Event] = deque()  # read, and not yet in the database; the cursor stands before them
+        self.heard = Heard(home, NAMED, voice)
         self._database: Database | None = None
         self._told: set[str] = set()
         self._is_quiet = False  # no account waits
-        self._look_at = self._saved_at = self._busy = 0
+        self._look_at = self._busy = 0
         self.configure(settings)
 
     def configure(self, settings: Config) -> None:
@@ -65,9 +63,7 @@ class Accounts:
         self._is_quiet = False
 
     def close(self) -> None:
-        if not self._waiting:
-            self._save()
-        self._follower.close()
+        self.heard.close()
         self._close_database()
 
     def turn(self, news: bool = False) -> int:
@@ -76,7 +72,7 @@ class Accounts:
             return self._look_at
         self._look_at = now + _SECOND
         try:
-            if self._waiting or self._read():
+            if self.heard.waiting or self.heard.read(_GLANCE.search):
                 self._work()
             self._look()
             self._busy = 0
@@ -96,39 +92,16 @@ class Accounts:
 
     # the log
 
-    def _load_place(self) -> follow.Place:
-        """Where an earlier life came to, else yesterday."""
-        try:
-            found = follow.load_place(self._cursor)
-        except DataError as error:
-            self._voice.complain(f"accounts: {error}")
-            found = None
-        return found or follow.since(self.home, clock.now_ns() - _DAY)
-
-    def _save(self) -> None:
-        follow.save_place(self._cursor, self._follower.place, sync=False)
-        self._saved_at = clock.boot_ns()
-
-    def _read(self) -> bool:
-        lines = self._follower.read()
-        self._follower.jumps.clear()  # the host tells of them
-        for line in lines:
-            if _GLANCE.search(line) and len(line) <= event.MAX_LINE:
-                one = reader.decode(line)
-                if one is not None:
-                    self._waiting.append(one)
-        return bool(lines)
-
     def _work(self) -> None:
         """Take what waits. Raises OrcError, OSError: it stays."""
-        some = bool(self._waiting)
-        while self._waiting:
-            said = Said.of(self._waiting[0]) if self._is_on else None
+        some, waiting = bool(self.heard.waiting), self.heard.waiting
+        while waiting:
+            one = reader.decode(waiting[0]) if self._is_on and len(waiting[0]) <= event.MAX_LINE else None
+            said = Said.of(one) if one is not None else None
             if said is not None:
                 self._take(said)
-            self._waiting.popleft()
-        if some or clock.boot_ns() - self._saved_at > _SECOND:
-            self._save()
+            waiting.popleft()
+        self.heard.done(some)
 
     # the accounts
 

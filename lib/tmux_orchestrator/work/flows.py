@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from tmux_orchestrator.eventlog import event, follow, reader
+from tmux_orchestrator.eventlog import event, reader
 from tmux_orchestrator.eventlog.daylog import Log, daemon_source
-from tmux_orchestrator.eventlog.days import DAY_NS
 from tmux_orchestrator.eventlog.event import RECORDS, is_id, is_word
 from tmux_orchestrator.eventlog.matching import Match
 from tmux_orchestrator.eventlog.voice import Voice
@@ -28,6 +26,7 @@ from tmux_orchestrator.ground import clock
 from tmux_orchestrator.ground.config import Config
 from tmux_orchestrator.ground.errors import DataError, OrcError, TryLater
 from tmux_orchestrator.ground.paths import Home
+from tmux_orchestrator.work.heard import Heard
 from tmux_orchestrator.work.message import FIRST, LAST, Message, moment, name
 from tmux_orchestrator.work.queue import MessageQueue
 from tmux_orchestrator.work.sending import LEVELS
@@ -85,11 +84,8 @@ class Flows:
     def __init__(self, home: Home, settings: Config, voice: Voice) -> None:
         self.home = home
         self._voice = voice
-        self._cursor = home.run + "/cursors/component.flows"  # no reader's name has a dot
-        self._follower = follow.Follower(home, self._load_place())
-        self._saved: list[str | int] = self._follower.place.to_list()
-        self._saved_at = self._look_at = 0
-        self._waiting: deque[bytes] = deque()  # read, and not yet tasks; the cursor stands before them
+        self.heard = Heard(home, NAMED, voice)
+        self._look_at = 0
         self._queue: _Queue | None = None
         self._busy = 0
         self._refused = ""  # the event that the database does not take
@@ -104,18 +100,16 @@ class Flows:
         self._glance = re.compile(rb'"type":\s*"(?:%s)"' % b"|".join(sorted(re.escape(one.encode()) for one in types)))
 
     def close(self) -> None:
-        if not self._waiting:
-            self._save()
-        self._follower.close()
+        self.heard.close()
         self._close_queue()
 
     def turn(self, news: bool = False) -> int:
         now = clock.boot_ns()
-        if now < self._look_at and (not news or self._waiting):
+        if now < self._look_at and (not news or self.heard.waiting):
             return self._look_at
         self._look_at = now + _SECOND
         try:
-            if (self._waiting or self._read()) and self._work():
+            if (self.heard.waiting or self.heard.read(self._glance.search)) and self._work():
                 self._look_at = now
         except (OrcError, OSError) as error:
             self._failed(error, now)
@@ -134,48 +128,21 @@ class Flows:
             self._queue.close()
             self._queue = None
 
-    # the log
-
-    def _load_place(self) -> follow.Place:
-        """Where an earlier life came to. Without that, from yesterday on: what became a task does so only once."""
-        try:
-            found = follow.load_place(self._cursor)
-        except DataError as error:
-            self._voice.complain(f"flows: {error}")
-            found = None
-        return found or follow.since(self.home, clock.now_ns() - DAY_NS)
-
-    def _save(self) -> None:
-        """Survives kill -9. After a power cut it may be an older one, or none."""
-        place = self._follower.place.to_list()
-        if place != self._saved:
-            follow.save_place(self._cursor, self._follower.place, sync=False)
-            self._saved = place
-        self._saved_at = clock.boot_ns()
-
-    def _read(self) -> bool:
-        """The next lines; were there any?"""
-        lines = self._follower.read()
-        self._follower.jumps.clear()  # the broker tells of them
-        self._waiting += filter(self._glance.search, lines)
-        return bool(lines)
-
     # tasks
 
     def _work(self) -> bool:
         """Make tasks of some of what waits; is there more? Raises OrcError, OSError: it stays."""
-        done, end = 0, clock.boot_ns() + _LONGEST
-        while self._waiting and done < _MOST and clock.boot_ns() < end:
-            one = _checked(self._waiting[0])
+        done, end, waiting = 0, clock.boot_ns() + _LONGEST, self.heard.waiting
+        while waiting and done < _MOST and clock.boot_ns() < end:
+            one = _checked(waiting[0])
             try:
                 if one is not None:
                     self._take(one)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 self._voice.complain(f"flows: an event makes no task: {error!r}")  # no line may stop the others
-            self._waiting.popleft()
+            waiting.popleft()
             done += 1
-        if not self._waiting and (done or clock.boot_ns() - self._saved_at > _SECOND):
-            self._save()
+        self.heard.done(done > 0)
         return True
 
     def _take(self, one: Event) -> None:
