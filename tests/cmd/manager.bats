@@ -96,7 +96,7 @@ monitor: already running (pid $(cat "$ORC_HOME/logs/monitor.pid"))"
   expect 0 "$manager" start
   expect 0 "$manager" stop broker
   expect 1 "$manager" status
-  equals "$output" $'broker         not running\nstate_updater  off\nmonitor        off'
+  equals "$output" $'broker         not running\nstate_updater  off\nmonitor        off\nteam           off'
   expect 0 "$manager" stop broker
   equals "$output" "broker: not running"
 }

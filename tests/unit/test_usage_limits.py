@@ -340,3 +340,15 @@ NOW = clock.parse_stamp("2026-11-26T18:30:00Z")
 def test_until_when_as_it_is_said(text: str, found: str | None, utc: None) -> None:
     until = resets.parse(text, NOW)
     assert (until and clock.stamp(until)[:19]) == found
+
+
+def test_where_nobody_uses_the_queue_a_limit_is_no_news_and_makes_no_database(desk: Desk) -> None:
+    desk.limited()
+    desk.look()
+    assert desk.told() == [] and not os.path.exists(desk.home.data)
+    assert desk.get("dev") is None  # now there is one
+    desk.limited()
+    desk.look()
+    assert desk.told() == []
+    desk.send("dev")
+    assert desk.get("dev") is None, "it waits all the same"

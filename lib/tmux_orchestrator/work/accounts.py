@@ -118,6 +118,8 @@ class Accounts:
         return next((account for account, those in self._accounts.items() if who in those), who)
 
     def _hold(self, account: str, said: Said) -> None:
+        if not os.path.exists(self._path):
+            return  # nobody uses the queue
         those = self._accounts.get(account, [account])
         recipients = [one for one in those if self._account(one) == account]
         until = resets.parse(said.until, said.at)
@@ -126,7 +128,7 @@ class Accounts:
             until = max(said.at + int(self._settings.get("usage_limits.unknown") * _SECOND), held_until * waits)
         if until <= clock.now_ns() or not recipients:
             return  # it is over already
-        if not waits:
+        if not waits and usage.have_tasks(self._open(), recipients):
             text = f"{account} has reached its usage limit: the tasks of {', '.join(recipients)} wait"
             self._tell(f"wait.{_digest(account, said.event_id)}", "tasks_wait", account, text, until)
         usage.hold(self._open(), account, recipients, until)
@@ -143,7 +145,8 @@ class Accounts:
                 usage.lift(database, account, 0)
             elif not waits:
                 text = f"the usage limit of {account} is over: its tasks go on, one by one"
-                self._tell(f"on.{_digest(account, str(until))}", "tasks_resume", account, text, None)
+                if usage.have_tasks(database, usage.recipients(database, account)):
+                    self._tell(f"on.{_digest(account, str(until))}", "tasks_resume", account, text, None)
                 usage.lift(database, account, self._settings.get("usage_limits.one_by_one"))
         if not usage.states(database):
             self._is_quiet = True

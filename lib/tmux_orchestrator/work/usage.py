@@ -32,6 +32,18 @@ def states(database: Database) -> dict[str, tuple[bool, int]]:
     return found
 
 
+def recipients(database: Database, account: str) -> list[str]:
+    """Those that are held, or on probation, because of the account."""
+    sql = "SELECT name FROM limits WHERE kind = 'account' AND reason = ?"
+    return [name for (name,) in database.rows(sql, account)]
+
+
+def have_tasks(database: Database, recipients: list[str]) -> bool:
+    """Have any of them a task that could run, runs or rests? Else a limit of theirs is no news for the queue."""
+    sql = "SELECT 1 FROM tasks WHERE live IN (1, 2, 3) AND recipient = ? LIMIT 1"
+    return any(database.row(sql, name) for name in recipients)
+
+
 def hold(database: Database, account: str, recipients: list[str], until_ns: int) -> None:
     """Their tasks wait until then."""
     with database:
