@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tmux_orchestrator.ground import errors, options, paths, pidfile
+from tmux_orchestrator.ground import config, errors, options, paths, pidfile
 
 USAGE = """\
 usage: orc-broker [options]
@@ -29,6 +29,8 @@ def main(argv: list[str]) -> int:
     # Before the wait: whoever stands by takes over at once.
     from tmux_orchestrator.delivery.broker import Broker
     from tmux_orchestrator.eventlog.voice import Voice
+    from tmux_orchestrator.ground.guest import Several
+    from tmux_orchestrator.watch.revival import Revival
     from tmux_orchestrator.work.flows import Flows
 
     if pidfile.claim(home, "broker", wait=given.standby) is None:
@@ -36,5 +38,10 @@ def main(argv: list[str]) -> int:
         told = f"orc-broker: a broker runs already (pid {pid}): use --standby to take over when it ends"
         print(told, file=sys.stderr)
         return errors.NO
-    Broker(home, lambda home, settings: Flows(home, settings, Voice(home, "broker"))).run(once=given.once)
+
+    def guests(home: paths.Home, settings: config.Config) -> Several:
+        voice = Voice(home, "broker")
+        return Several(Flows(home, settings, voice), Revival(home, settings, voice, ("state_updater",)))
+
+    Broker(home, guests).run(once=given.once)
     return errors.OK

@@ -68,16 +68,22 @@ def _follow(home: paths.Home) -> int:
 
 
 def _guests(home: paths.Home, settings: Config) -> Guest:
-    """What the task queue needs of a process that always runs: it is told, watched, and kept small."""
+    """What needs a process that always runs: the task queue, told, watched and kept small; and the other components."""
     from tmux_orchestrator.eventlog.voice import Voice
+    from tmux_orchestrator.ground import components
     from tmux_orchestrator.ground.guest import Several
     from tmux_orchestrator.insight.task_alerts import Alerts
+    from tmux_orchestrator.watch.revival import Revival
     from tmux_orchestrator.work.accounts import Accounts
     from tmux_orchestrator.work.outbox import Pump
     from tmux_orchestrator.work.retention import Retention
 
     kinds = (Pump, Alerts, Accounts, Retention)
-    return Several(*(kind(home, settings, Voice(home, "state_updater")) for kind in kinds))
+    others = tuple(name for name in components.COMMANDS if name != "state_updater")
+    return Several(
+        *(kind(home, settings, Voice(home, "state_updater")) for kind in kinds),
+        Revival(home, settings, Voice(home, "state_updater"), others),
+    )
 
 
 def _show(home: paths.Home, wanted: list[str], form: str | None) -> int:

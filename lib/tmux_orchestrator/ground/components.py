@@ -31,7 +31,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 # From SIGTERM to SIGKILL: the team's supervisor stops its agents first, each within a bound of its own.
 _GRACE = {"team": 660.0}
 _PATIENCE = 20.0  # seconds from the start of a component until it holds its pid file
-_STOPPED = "stopped on request"
+_STOPPED, _STOPPING = "stopped on request", "is to stop"
+_SAID = 400  # lines that a component may print between being asked to stop and its end
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -157,3 +158,29 @@ def crash(home: Home, name: str) -> list[str]:
         return []
     lines = last_lines(home, name)
     return [] if lines and lines[-1].endswith(f" {name}: {_STOPPED}") else lines
+
+
+def fallen(home: Home, name: str) -> tuple[int, int] | None:
+    """Of one that runs no more, although nobody asked it to stop since it was started last: the pid that it had, and
+    when that start was (nanoseconds since the epoch)."""
+    if pidfile.running(home, name) is not None:
+        return None
+    for line in reversed(last_lines(home, name, _SAID)):
+        if line.endswith((f" {name}: {_STOPPED}", f" {name}: {_STOPPING}")):
+            return None
+        stamp, _, said = line.partition(" ")
+        pid = said.removeprefix(f"INFO {name}: started (pid ").removesuffix(")")
+        if pid.isdigit() and pid != said:
+            try:
+                return int(pid), clock.parse_stamp(stamp)
+            except (ValueError, IndexError):
+                return None
+    return None
+
+
+def is_in_background(home: Home, name: str, pid: int) -> bool:
+    """Does this process of the component print into its file, as one that `start` has started does?"""
+    try:
+        return os.path.samefile(f"/proc/{pid}/fd/2", home.out_file(name))
+    except OSError:
+        return False

@@ -5,6 +5,7 @@
 - heartbeats: `pulse` sends, `datagram` is their form, `heartbeat` listens, `judge` says which count, `silence` and
   `hearing` what follows when none come
 - coming back: `recovery` by the rules of `agents.policy`; `succession`, `incidents`, `briefing`, `reports`
+- components that fall: `revival`
 - time: `schedule` by `ground.timetable`, `checkins`; `tail` and `gleaned`, what the monitor goes by in the log
 - the project manager's Python: `pm`, `notifications`
 - the state updater, a process of its own: `updater`, `changes`, `sessions`

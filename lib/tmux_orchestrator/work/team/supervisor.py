@@ -74,6 +74,8 @@ class Supervisor:
         self.desk.team.began_ns = clock.boot_ns()
         self._part("its state", self._save)
         self.desk.say(f"INFO the team of {len(self._specs)} agents is supervised (pid {os.getpid()})")
+        if not self._specs:
+            self.desk.say("WARNING no agent is configured: write team.agents into the configuration, see docs/team.md")
         if self.desk.team.damaged:
             self.desk.say("ERROR team.json is damaged: agents are known by their marks, and none is stopped by hand")
         self.muster.take_over(self._specs)
