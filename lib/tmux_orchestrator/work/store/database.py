@@ -296,11 +296,11 @@ class Database:
             if place.inodes(self.path)[0] != self._inodes[0]:
                 return False
             raise refusal.of(self.path, error) from None
-        opened = place.inodes(self.path)
+        looked, opened = monotonic_ns(), place.inodes(self.path)  # in this order: between the two much time may pass
         if opened[0] != self._inodes[0] or self._inodes[1] not in (0, opened[1]):
             self.close()
             return False
-        self._inodes, self._look_at = opened, monotonic_ns() + LOOK
+        self._inodes, self._look_at = opened, looked + LOOK
         return True
 
     def is_current(self) -> bool:
