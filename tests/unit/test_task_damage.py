@@ -518,3 +518,20 @@ def test_a_newer_version_is_refused_and_left_alone(home: Home, path: str) -> Non
         _, err = task(*argv, code=65)
         assert "newer than this program" in err and err.count("\n") == 1
     assert Path(path).read_bytes() == before and not kept(path)
+
+
+def test_the_time_until_the_next_look_counts_from_before_the_last_one(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inodes = place.inodes
+
+    def slowly(path: str) -> tuple[int, ...]:
+        found = inodes(path)
+        time.sleep(5 * LOOK / 1e9)
+        return found
+
+    monkeypatch.setattr(place, "inodes", slowly)
+    with contextlib.closing(Database(path)) as opened:
+        assert opened._look_at < time.monotonic_ns()
+        opened.change("DELETE FROM tasks")
+        assert opened._look_at < time.monotonic_ns()
