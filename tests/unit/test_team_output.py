@@ -41,7 +41,7 @@ def follows(file: Path, holes: Holes) -> Iterator[Output]:
 
 def freed(one: Output) -> None:
     """All that was to be given back is."""
-    wait_until(lambda: one._holes.is_done(one), what="the holes")
+    wait_until(lambda: one._holes.is_done(one.path), what="the holes")
 
 
 def append(file: Path, data: bytes) -> None:
@@ -198,3 +198,20 @@ def test_the_stream_survives_its_files_removal_and_a_torn_line(home: Home) -> No
         assert Path(path(home)).read_text().endswith(" a: two\n")
     finally:
         stream.close()
+
+
+def test_who_follows_after_another_sees_nothing_that_is_just_being_given_back(
+    file: Path, holes: Holes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(file, b"old\n")
+    before, after = Output(str(file), holes), Output(str(file), holes)
+    assert everything(before) == ["old"]
+    before.close()
+    append(file, b"new\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(holes, "is_done", lambda owner: owner != str(file))
+        early = everything(after)
+    freed(after)
+    late = everything(after)
+    after.close()
+    assert (early, late) == ([], ["new"])

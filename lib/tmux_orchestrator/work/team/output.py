@@ -64,7 +64,7 @@ class Output:
 
     def begin(self) -> None:
         """A new process of the agent begins: if all was read and given back, the file begins anew. Raises OSError."""
-        if self._fd < 0 or not self._offset or not self._holes.is_done(self):
+        if self._fd < 0 or not self._offset or not self._holes.is_done(self.path):
             return
         found = os.fstat(self._fd)
         if found.st_size == self._offset and found.st_blocks * 512 < _SMALL:
@@ -79,6 +79,8 @@ class Output:
 
     def _open(self) -> bool:
         """At the first byte that nobody has read: behind the hole, and what of its last block was freed."""
+        if not self._holes.is_done(self.path):
+            return False  # of whoever followed it before: half a hole would show what was read, or nothing at all
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -121,7 +123,7 @@ class Output:
     def _free(self) -> None:
         """Give back what was read, also of the block that was read in part before."""
         if self._holes.supported:
-            self._holes.free(self, self._fd, self._freed // _PAGE * _PAGE, self._offset)
+            self._holes.free(self.path, self._fd, self._freed // _PAGE * _PAGE, self._offset)
             self._freed = self._offset
         elif self._offset and os.fstat(self._fd).st_size == self._offset:
             os.ftruncate(self._fd, 0)
