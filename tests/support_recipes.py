@@ -85,7 +85,7 @@ class Desk:
         """Worktrees and private folders that are still there."""
         trees = self.git("worktree", "list", "--porcelain").split("\n")
         found = [line.removeprefix("worktree ") for line in trees if line.startswith("worktree ")][1:]
-        return found + [str(path) for path in self.home.glob("data/agents/*/work/*")]
+        return found + [str(path) for path in self.home.glob("data/agents/*/runs/*")]
 
     # the recipes
 

@@ -75,7 +75,7 @@ settle() {
   day=$(orc-log path) || [ -n "$day" ] || fail 69 "ORC_HOME is not known: see orc-log path"
   shared=${day%/logs/events/*}/data/agents
   state=$shared/$me
-  (umask 077 && mkdir -p "$state/work" "$shared/claims")
+  (umask 077 && mkdir -p "$state/runs" "$shared/claims")
   find_cli
 }
 
@@ -185,11 +185,11 @@ begin() { # the task's data, and a private folder in $scratch until this process
   local lock
   exec 8>"$shared/lock"
   flock 8
-  for lock in "$shared"/*/work/*.lock; do # of those that were killed, under whatever name: a branch is in one worktree
+  for lock in "$shared"/*/runs/*.lock; do # of those that were killed, under whatever name: a branch is in one worktree
     [ -e "$lock" ] || continue
     (exec 9>"$lock" && flock -n 9 && remove "${lock%.lock}") || continue
   done
-  scratch=$(mktemp -d "$state/work/XXXXXX")
+  scratch=$(mktemp -d "$state/runs/XXXXXX")
   exec 9>"$scratch.lock"
   flock 9
   exec 8>&-

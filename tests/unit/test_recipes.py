@@ -350,7 +350,7 @@ def test_what_a_killed_developer_left_is_removed_by_the_next(desk: Desk, half: b
     child.wait()
     assert len(desk.left()) == 3
     if half:
-        (tree,) = desk.home.glob("data/agents/*/work/*/tree")
+        (tree,) = desk.home.glob("data/agents/*/runs/*/tree")
         (tree / ".git").unlink()
     mine = desk.repo.parent / "mine"  # of somebody, on a disk that is not there just now
     desk.git("worktree", "add", "-q", "--detach", str(mine))
